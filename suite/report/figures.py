@@ -1,0 +1,337 @@
+"""The figures, as SVG and PNG files and as SVG inside the HTML, where they follow its light and dark colours.
+
+Same content, same bytes: no dates, salted ids, matplotlib's own defaults whatever the user's matplotlibrc says.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from suite.report import words
+from suite.report.content import Content, Curves, Leaderboard, Scatter, Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, RULE, PANEL, BAND, ACCENT = "#1d2433", "#667085", "#e4e7ec", "#ffffff", "#e9edf5", "#2f6fc4"
+VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PANEL: "--panel", BAND: "--band", ACCENT: "--accent"}
+"""Colours that turn into the page's own inside the HTML."""
+
+PALETTE = (
+    "#2f6fc4", "#d9782d", "#2a9d6f", "#c94a5a", "#8560c5", "#a0743f", "#ce68a2", "#6f7d8c", "#94962f", "#1f9fb4",
+)  # fmt: skip
+"""Readable on white and on near black; a searcher has the same one in every figure and table."""
+
+MANY = 1500
+"""Points of a panel from which on they are drawn as pixels."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One figure in its two file formats, and as it stands in the HTML."""
+
+    svg: bytes
+    png: bytes
+    inline: str
+
+
+def colour(content: Content, searcher: str) -> str:
+    """A searcher's colour."""
+    return PALETTE[content.searchers.index(searcher) % len(PALETTE)]
+
+
+def draw(content: Content, mark: str) -> tuple[Content, dict[str, Drawn]]:
+    """All figures by name, and the content that says which of them belongs where.
+
+    Args:
+        content: What the report says.
+        mark: Put into each file's metadata: who wrote it.
+    """
+    drawn: dict[str, Drawn] = {}
+
+    def add(kind: str, parts: Sequence[str], paint: Callable[[], Figure]) -> str:
+        stem = "-".join(filter(None, (_slug(part) for part in (kind, *parts))))
+        name, i = stem, 2
+        while name in drawn:
+            name, i = f"{stem}-{i}", i + 1
+        drawn[name] = _render(name, paint, mark)
+        return name
+
+    boards = [
+        replace(b, figure=add("leaderboard", (b.place.source, b.place.space, b.place.dataset), lambda b=b: _forest(b, content)))  # type: ignore[misc]
+        if b.best
+        else b
+        for b in content.leaderboards
+    ]
+    curves = [
+        replace(c, figure=add("anytime", (c.place.source, c.place.space, c.place.dataset), lambda c=c: _anytime(c, content)))  # type: ignore[misc]
+        for c in content.curves
+    ]
+    studies = [
+        replace(s, figure=add("consistency", (s.place.source, s.place.space, s.place.dataset), lambda s=s: _consistency(s)))  # type: ignore[misc]
+        if any(math.isfinite(row["tau"]) and row["device_s"] > 0 for row in s.rows)
+        else s
+        for s in content.studies
+    ]
+    scatters = [
+        replace(s, figure=add("scatter", (s.source, s.space, s.dataset), lambda s=s: _scatter(s)))  # type: ignore[misc]
+        for s in content.scatters
+    ]
+    return replace(content, leaderboards=boards, curves=curves, studies=studies, scatters=scatters), drawn
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+@contextmanager
+def _style(salt: str) -> Iterator[None]:
+    import matplotlib
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "svg.hashsalt": salt, "svg.fonttype": "none", "text.parse_math": False, "font.size": 9,
+                "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK, "xtick.color": MUTED,
+                "ytick.color": MUTED, "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "axes.linewidth": 0.7,
+                "xtick.major.width": 0.7, "ytick.major.width": 0.7, "xtick.minor.width": 0.5, "grid.color": RULE,
+                "grid.linewidth": 0.7, "axes.grid": True, "axes.axisbelow": True, "axes.spines.top": False,
+                "axes.spines.right": False, "axes.facecolor": PANEL, "figure.facecolor": PANEL,
+                "savefig.facecolor": PANEL, "axes.labelsize": 9, "axes.titlesize": 9, "legend.frameon": False,
+                "legend.fontsize": 8.5, "lines.solid_capstyle": "round", "ytick.minor.size": 2, "xtick.minor.size": 2,
+            }
+        )  # fmt: skip
+        yield
+
+
+def _render(name: str, paint: Callable[[], Figure], mark: str) -> Drawn:
+    with _style(name):
+        figure = paint()
+        svg, png = io.BytesIO(), io.BytesIO()
+        figure.savefig(svg, format="svg", dpi=150, metadata={"Date": None, "Creator": mark})
+        figure.savefig(png, format="png", dpi=200, metadata={"Software": mark})
+    return Drawn(svg.getvalue(), png.getvalue(), _inline(svg.getvalue().decode()))
+
+
+def _inline(svg: str) -> str:
+    """The drawing alone: no prologue, no names of schemes, no ids that another figure may have, the page's colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    opening, rest = svg.split(">", 1)
+    box = re.search(r'viewBox="([^"]*)"', opening)
+    width = re.search(r'width="([\d.]+)pt"', opening)
+    assert box is not None and width is not None  # matplotlib writes both
+    rest = re.sub(r'<g id="[^"]*"', "<g", rest)
+    for value, variable in VARIABLES.items():
+        rest = rest.replace(value, f"var({variable})")
+    natural = float(width[1]) * 4 / 3
+    return f'<svg viewBox="{box[1]}" style="width:{natural:.0f}px" aria-hidden="true">{rest.strip()}'
+
+
+def _label(name: str, longest: int = 34) -> str:
+    """A name that a figure can show: printable, not too long, and not one that a legend would hide."""
+    name = "".join(c if c.isprintable() else "?" for c in name)
+    name = name if len(name) <= longest else f"{name[: longest - 1]}…"
+    return f" {name}" if name.startswith("_") else name
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _forest(board: Leaderboard, content: Content) -> Figure:
+    """Judge error with interval, a line a searcher, the best on top."""
+    rows = [row for row in board.rows if math.isfinite(row["judge_error_mean"])]
+    figure = _figure(6.4, 0.85 + 0.27 * len(rows))
+    axes = figure.subplots()
+    best = rows[0]
+    if math.isfinite(best["judge_error_low"]) and math.isfinite(best["judge_error_high"]):
+        axes.axvspan(best["judge_error_low"], best["judge_error_high"], color=BAND, lw=0)
+    for y, row in enumerate(rows):
+        tint = colour(content, row["searcher"])
+        if math.isfinite(row["judge_error_low"]) and math.isfinite(row["judge_error_high"]):
+            axes.plot([row["judge_error_low"], row["judge_error_high"]], [y, y], color=tint, lw=2)
+        axes.plot([row["judge_error_mean"]], [y], "o", color=tint, ms=5.5, mec=PANEL, mew=0.8)
+    axes.set_yticks(range(len(rows)), [_label(row["searcher"]) for row in rows])
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(f"judge error [%], mean and 95 % interval over {board.seeds}\n{_label(board.place.dataset)}, {words.judged(board.judge)}")
+    return figure
+
+
+def _anytime(curves: Curves, content: Content) -> Figure:
+    """Judge error of the incumbent against device seconds."""
+    figure = _figure(7.6, max(3.5, 1.2 + 0.19 * len(curves.lines)))
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    for searcher, rows in curves.lines.items():
+        i = content.searchers.index(searcher)
+        tint, dash = PALETTE[i % len(PALETTE)], ("-", "--", ":")[i // len(PALETTE) % 3]
+        x, mean = [row["device_s"] for row in rows], [row["judge_error_mean"] for row in rows]
+        banded = [row for row in rows if math.isfinite(row["judge_error_low"] + row["judge_error_high"])]
+        if len(banded) > 1:
+            axes.fill_between(
+                [row["device_s"] for row in banded],
+                [row["judge_error_low"] for row in banded],
+                [row["judge_error_high"] for row in banded],
+                step="post", color=tint, alpha=0.16, lw=0,
+            )  # fmt: skip
+        axes.step(x, mean, where="post", color=tint, ls=dash, lw=1.6, label=_label(searcher))
+        if len(rows) == 1:
+            axes.plot(x, mean, "o", color=tint, ms=4)
+    bottom, top = _closer(curves)
+    if top > bottom:
+        axes.set_ylim(bottom, top)
+    axes.set_xlabel(f"search cost [device s]: {curves.place.seconds}")
+    axes.set_ylabel(f"judge error of the incumbent [%]\n{_label(curves.place.dataset)}")
+    columns = 2 if len(curves.lines) > 24 else 1
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=columns, handlelength=1.6)
+    return figure
+
+
+def _closer(curves: Curves) -> tuple[float, float]:
+    """Limits that keep the final errors apart: the first, far worse incumbents are cut off above."""
+    every = [row for rows in curves.lines.values() for row in rows]
+    finals = [rows[-1]["judge_error_mean"] for rows in curves.lines.values()]
+    bottom = min(min(row["judge_error_mean"], _last(row["judge_error_low"])) for row in every)
+    highest = max(row["judge_error_mean"] for row in every)
+    spread = max(max(finals) - bottom, 0.02 * abs(bottom), 1e-6)
+    top = min(highest, bottom + 6 * spread)
+    return bottom - 0.04 * (top - bottom), top + 0.04 * (top - bottom)
+
+
+def _last(value: float) -> float:
+    return value if math.isfinite(value) else math.inf
+
+
+def _consistency(study: Study) -> Figure:
+    """Tau against device seconds a network, with the ceiling."""
+    rows = [row for row in study.rows if math.isfinite(row["tau"]) and row["device_s"] > 0]
+    figure = _figure(7.6, 4.2)
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    _ceiling(axes, study, rows)
+    for row in rows:
+        x = row["device_s"]
+        if math.isfinite(row["tau_low"]) and math.isfinite(row["tau_high"]):
+            axes.plot([x, x], [row["tau_low"], row["tau_high"]], color=ACCENT, lw=1.5, alpha=0.75)
+        axes.plot([x], [row["tau"]], "o", color=ACCENT, ms=5.5, mec=PANEL, mew=0.8)
+    seconds = [row["device_s"] for row in rows] + ([study.full_device_s] if study.full_device_s > 0 else [])
+    axes.set_xlim(min(seconds) / 1.6, max(seconds) * 1.6)
+    values = [v for row in study.rows for v in (row["tau"], row["tau_low"], row["tau_high"], row["ceiling_high"])]
+    low, high = min(v for v in values if math.isfinite(v)), max(v for v in values if math.isfinite(v))
+    axes.set_ylim(max(-1.02, low - 0.08 - 0.1 * (high - low)), min(1.02, high + 0.08 + 0.1 * (high - low)))
+    if study.full_device_s > 0:
+        axes.axvline(study.full_device_s, color=MUTED, lw=0.8, ls=(0, (4, 3)))
+        axes.text(
+            study.full_device_s, 0.015, "full training ", color=MUTED, fontsize=8, rotation=90, ha="right", va="bottom",
+            transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
+    axes.set_xlabel(f"device seconds a network: {study.place.seconds}")
+    axes.set_ylabel(f"Kendall's tau-b with full training\n{_label(study.place.dataset)}")
+    _names(figure, axes, [(row["device_s"], row["tau"], row["tau_low"], row["tau_high"], row["proxy"]) for row in rows])
+    return figure
+
+
+def _ceiling(axes: Axes, study: Study, rows: list[dict[str, Any]]) -> None:
+    common = study.ceiling
+    if common is None:  # one a proxy: a short line above each
+        for row in rows:
+            if math.isfinite(row["ceiling_tau"]):
+                axes.plot([row["device_s"]], [row["ceiling_tau"]], marker="_", color=MUTED, ms=13, mew=1.2)
+        return
+    if math.isfinite(common["ceiling_low"]) and math.isfinite(common["ceiling_high"]):
+        axes.axhspan(common["ceiling_low"], common["ceiling_high"], color=BAND, lw=0)
+    axes.axhline(common["ceiling_tau"], color=MUTED, lw=1)
+    text = f" ceiling {words.number(common['ceiling_tau'], study.digits)}: {_label(common['ceiling'] or 'full training')}"
+    axes.text(
+        0.005, common["ceiling_tau"], text, color=MUTED, fontsize=8, va="bottom", transform=axes.get_yaxis_transform()
+    )
+
+
+def _names(figure: Figure, axes: Axes, points: list[tuple[float, float, float, float, str]]) -> None:
+    """Names beside the points, highest tau first; one that would cover something is left to the table."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer, scale = canvas.get_renderer(), figure.dpi / 72
+    inside = axes.get_window_extent()
+    taken = [text.get_window_extent(renderer) for text in axes.texts]
+    for x, y, low, high, _ in points:
+        (px, py), pad = axes.transData.transform((x, y)), 3.5 * scale
+        taken.append(Bbox.from_extents(px - pad, py - pad, px + pad, py + pad))
+        if math.isfinite(low) and math.isfinite(high):
+            bottom, top = axes.transData.transform([(x, low), (x, high)])[:, 1]
+            taken.append(Bbox.from_extents(px - scale, bottom, px + scale, top))
+    for x, y, _, _, name in points:
+        for dx, dy, ha, va in ((6, 0, "left", "center"), (-6, 0, "right", "center"), (5, 7, "left", "bottom"),
+                               (-5, 7, "right", "bottom"), (5, -7, "left", "top"), (-5, -7, "right", "top")):  # fmt: skip
+            text = axes.annotate(
+                _label(name, 24), (x, y), xytext=(dx, dy), textcoords="offset points", ha=ha, va=va, fontsize=7.5
+            )
+            text.set_in_layout(False)
+            box = text.get_window_extent(renderer)
+            if inside.x0 <= box.x0 and box.x1 <= inside.x1 and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
+
+
+def _scatter(scatter: Scatter) -> Figure:
+    """Proxy error against full error, a panel a proxy, cheapest first."""
+    columns = min(4, len(scatter.panels))
+    lines = math.ceil(len(scatter.panels) / columns)
+    figure = _figure(max(3.4, 1.95 * columns + 0.5), 2.1 * lines + 0.35)
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    truths = [truth for panel in scatter.panels for _, truth in panel.pairs]
+    for i, axes in enumerate(grid.flat):
+        if i >= len(scatter.panels):
+            axes.set_axis_off()
+            continue
+        panel = scatter.panels[i]
+        xs, ys = [pair[0] for pair in panel.pairs], [pair[1] for pair in panel.pairs]
+        many = len(xs) > MANY
+        size, alpha = (1.5, 0.25) if many else (9, 0.6)
+        axes.scatter(xs, ys, s=size, color=PALETTE[0], alpha=alpha, lw=0, rasterized=many)
+        _wide(axes, xs, "x")
+        _wide(axes, truths, "y")
+        tau = f"tau {words.number(panel.tau)}, " if math.isfinite(panel.tau) else ""
+        failed = f", {panel.failed} failed" if panel.failed else ""
+        axes.set_title(_label(panel.proxy, 24), fontsize=8.5, loc="left", pad=13)
+        axes.text(0, 1.03, f"{tau}n {len(xs):,}{failed}", transform=axes.transAxes, fontsize=7.5, color=MUTED)
+        axes.tick_params(labelsize=7.5)
+    figure.supxlabel("validation error under the proxy [%]", fontsize=9, color=INK)
+    figure.supylabel(scatter.error, fontsize=9, color=INK)
+    return figure
+
+
+def _wide(axes: Axes, values: list[float], which: str) -> None:
+    """A logarithmic axis for errors from good to chance, else a linear one."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator, ScalarFormatter
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = min(values), max(values)
+    if low <= 0 or high < 3 * low:
+        axis.set_major_locator(MaxNLocator(4))
+        return
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,)))
+    axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,14 @@
+"""Search spaces: what an architecture is. SPACES names them all."""
+
+from __future__ import annotations
+
+from suite.spaces.base import SearchSpace
+from suite.spaces.nas_bench_201 import NASBench201
+from suite.spaces.nas_bench_macro import NASBenchMacro
+from suite.spaces.nats_bench_size import NATSBenchSize
+
+__all__ = ["SPACES", "SearchSpace"]
+
+SPACES: dict[str, SearchSpace] = {
+    space.name: space for space in (NASBench201(), NATSBenchSize(), NASBenchMacro())
+}

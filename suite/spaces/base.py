@@ -1,0 +1,104 @@
+"""What every search space can do: draw, mutate, list neighbours, count, read and write its text form."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import numpy as np
+
+from suite.types import Architecture, BadInput, Proxy, Unsupported
+
+
+class SearchSpace(ABC):
+    """A fixed list of decisions, each with a number of options; every combination is an architecture.
+
+    A space with forbidden combinations overrides `check`, and `sample` and `mutate` with it.
+    """
+
+    name: str
+    """As in `SPACES` and in every result."""
+    decisions: tuple[int, ...]
+    """Options of each decision."""
+    full: Proxy
+    """The full training that the space was published with: what a proxy is cheap against."""
+    paper: str
+    """Where the space comes from."""
+
+    @property
+    def size(self) -> int:
+        """Number of architectures, isomorphic ones counted apart."""
+        return int(np.prod(np.asarray(self.decisions, dtype=object)))
+
+    def __iter__(self) -> Iterator[Architecture]:
+        """All architectures, in the order of `index`."""
+        return (self.at(i) for i in range(self.size))
+
+    def check(self, arch: Architecture) -> None:
+        """Raises BadInput unless `arch` is an architecture of this space."""
+        if len(arch) != len(self.decisions):
+            raise BadInput(f"{self.name}: an architecture has {len(self.decisions)} decisions, not {len(arch)}: {arch}")
+        for place, (option, options) in enumerate(zip(arch, self.decisions, strict=True)):
+            if not 0 <= option < options:
+                raise BadInput(f"{self.name}: decision {place} is 0..{options - 1}, not {option}: {arch}")
+
+    def index(self, arch: Architecture) -> int:
+        """Place of `arch` among all, the first decision most significant."""
+        self.check(arch)
+        place = 0
+        for option, options in zip(arch, self.decisions, strict=True):
+            place = place * options + option
+        return place
+
+    def at(self, index: int) -> Architecture:
+        """The architecture whose `index` this is."""
+        if not 0 <= index < self.size:
+            raise BadInput(f"{self.name}: architectures are numbered 0..{self.size - 1}, not {index}")
+        options_left = []
+        for options in reversed(self.decisions):
+            index, option = divmod(index, options)
+            options_left.append(option)
+        return tuple(reversed(options_left))
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """An architecture, all equally likely."""
+        return tuple(int(option) for option in rng.integers(self.decisions))
+
+    def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
+        """A copy with one decision, all equally likely, changed to another of its options."""
+        place = int(rng.choice([i for i, options in enumerate(self.decisions) if options > 1]))
+        other = int(rng.integers(self.decisions[place] - 1))
+        return (*arch[:place], other + (other >= arch[place]), *arch[place + 1 :])
+
+    def neighbours(self, arch: Architecture) -> list[Architecture]:
+        """All architectures that differ in exactly one decision, in a fixed order."""
+        return [
+            (*arch[:place], option, *arch[place + 1 :])
+            for place, options in enumerate(self.decisions)
+            for option in range(options)
+            if option != arch[place]
+        ]
+
+    @abstractmethod
+    def text(self, arch: Architecture) -> str:
+        """The form in which the space's papers write an architecture."""
+
+    @abstractmethod
+    def parse(self, text: str) -> Architecture:
+        """The architecture that `text` writes.
+
+        Raises:
+            BadInput: It writes none of this space.
+        """
+
+    def check_proxy(self, proxy: Proxy) -> None:
+        """Raises Unsupported unless the space's networks can be built under `proxy`."""
+        raise Unsupported(f"{self.name}: no networks to train here; this space is searched on its table")
+
+    def params(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+        """Trainable parameters of the network, by formula."""
+        raise Unsupported(f"{self.name}: parameters are known from its table only")
+
+    def macs(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+        """Multiply-adds of convolutions and classifier in one forward pass of one image, by formula."""
+        raise Unsupported(f"{self.name}: multiply-adds are known from its table only")

@@ -1,0 +1,305 @@
+"""What `kendall run` and `kendall study` are told: TOML, checked before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from searchers import available
+from suite.search import Budget
+from suite.spaces import SPACES
+from suite.tables import TABLES
+from suite.types import JSON, BadInput, Proxy
+
+
+def nearest(word: str, words: Sequence[str]) -> str:
+    """The end of a refusal: what would have been right."""
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(words))}"
+
+
+class Part(BaseModel):
+    """A table of a spec; keys that it does not have are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProxyPart(Part):
+    """A proxy, as in `suite.types.Proxy`."""
+
+    epochs: int = Field(ge=1)
+    channels: int = Field(ge=1)
+    resolution: int = Field(ge=1)
+    samples: float = Field(default=1.0, gt=0, le=1)
+    cells: int | None = Field(default=None, ge=1)
+
+    def proxy(self) -> Proxy:
+        """As the suite's type."""
+        return Proxy(self.epochs, self.channels, self.resolution, self.samples, self.cells)
+
+
+class TablePart(Part):
+    """Answers from a published benchmark or one of our own logs."""
+
+    kind: Literal["table"]
+    table: str
+    """A name of `kendall list`, or a converted table's file."""
+    file: str | None = None
+    """Where the benchmark's own file lies, if its package does not ship it."""
+
+    @field_validator("table")
+    @classmethod
+    def known(cls, name: str) -> str:
+        """A registered name, or a file."""
+        if name not in TABLES and not Path(name).exists():
+            raise ValueError(f"no table {name!r}: {nearest(name, list(TABLES))} (a converted table's file works too)")
+        return name
+
+
+class LivePart(Part):
+    """Answers by training."""
+
+    kind: Literal["live"]
+    recipe: str | dict[str, Any] = "nas_bench_201"
+    """A name, or a table of values that differ from the default recipe's."""
+    data: str | None = None
+    """Folder of the images, if not in the usual places."""
+    valid_fraction: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the training images held out for validation; None: the data set's default."""
+    device: str = "auto"
+    processes: int = Field(default=0, ge=0)
+    """Networks trained at once on a CPU, one core each; 0: as many as there are cores."""
+
+
+EvaluatorPart = Annotated[TablePart | LivePart, Field(discriminator="kind")]
+
+
+class BudgetPart(Part):
+    """What each search may spend."""
+
+    device_s: float | None = Field(default=None, gt=0)
+    evaluations: int | None = Field(default=None, ge=1)
+
+    def budget(self) -> Budget:
+        """As the loop's type."""
+        return Budget(float("inf") if self.device_s is None else self.device_s, self.evaluations)
+
+
+class Common(Part):
+    """What runs and studies share."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    space: str
+    datasets: list[str] = Field(min_length=1)
+    evaluator: EvaluatorPart
+    full: ProxyPart | None = None
+    """The full setting that judges; None: the space's published one."""
+    seed0: int = Field(default=0, ge=0)
+    """The first seed; the others follow it."""
+
+    @field_validator("space")
+    @classmethod
+    def space_known(cls, name: str) -> str:
+        """A registered space."""
+        if name not in SPACES:
+            raise ValueError(f"no space {name!r}: {nearest(name, list(SPACES))}")
+        return name
+
+    @property
+    def full_proxy(self) -> Proxy:
+        """The full setting."""
+        return SPACES[self.space].full if self.full is None else self.full.proxy()
+
+    def resolved(self) -> JSON:
+        """All values, defaults included, as TOML has them."""
+        return without_none(self.model_dump(mode="json"))
+
+    @property
+    def short_hash(self) -> str:
+        """Eight digits that differ between specs."""
+        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+class SearcherPart(Part):
+    """A searcher and its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def known(cls, name: str) -> str:
+        """A registered searcher."""
+        if name not in available():
+            raise ValueError(f"no searcher {name!r}: {nearest(name, list(available()))}")
+        return name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of its constructor."""
+        return dict(self.model_extra or {})
+
+    @property
+    def label(self) -> str:
+        """The name, with the options that tell two rows of one searcher apart."""
+        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.name} ({options})" if options else self.name
+
+
+class RunSpec(Common):
+    """`kendall run`: searchers against each other, each data set its own leaderboard."""
+
+    searchers: list[SearcherPart] = Field(min_length=1)
+    seeds: int = Field(ge=1)
+    """Searches of each searcher."""
+    budget: BudgetPart
+    proxy: ProxyPart | None = None
+    """What candidates are trained under; None: the full setting."""
+    workers: int = Field(default=1, ge=1)
+    """Trials in flight."""
+    judge_seeds: int = Field(default=1, ge=1)
+    """Full trainings of each winner, where the judge trains live."""
+
+    @field_validator("searchers", mode="before")
+    @classmethod
+    def named(cls, value: object) -> object:
+        """ "all", or names and tables mixed."""
+        if value == "all":
+            value = list(available())
+        if isinstance(value, list):
+            return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+        return value
+
+    @field_validator("searchers")
+    @classmethod
+    def distinct(cls, value: list[SearcherPart]) -> list[SearcherPart]:
+        """Rows must be told apart."""
+        labels = [part.label for part in value]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"the same searcher twice: {', '.join(labels)}")
+        return value
+
+    @property
+    def search_proxy(self) -> Proxy:
+        """What candidates are trained under."""
+        return self.full_proxy if self.proxy is None else self.proxy.proxy()
+
+
+class ArchitecturesPart(Part):
+    """Which networks are studied: `count` drawn at random, all, or those of a file with one text form a line."""
+
+    count: int | None = Field(default=None, ge=1)
+    all: bool = False
+    file: str | None = None
+
+
+class StudySpec(Common):
+    """`kendall study`: how well each proxy ranks the networks that full training ranks."""
+
+    architectures: ArchitecturesPart
+    proxies: list[ProxyPart] = Field(min_length=1)
+    full_seeds: int = Field(default=2, ge=1)
+    """Full trainings of each network; two or more give the noise ceiling."""
+    draws: int = Field(default=10_000, ge=100)
+    """Bootstrap draws."""
+
+
+Spec = TypeVar("Spec", RunSpec, StudySpec)
+
+
+def load(kind: type[Spec], path: Path, settings: Sequence[str] = ()) -> Spec:
+    """Read a spec, with `--set key=value` on top.
+
+    Raises:
+        BadInput: It is missing, not TOML, or has a wrong key or value: one line with the nearest right one.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not TOML: {error}") from None
+    for setting in settings:
+        put(content, setting)
+    return check(kind, content, str(path))
+
+
+def check(kind: type[Spec], content: JSON, source: str) -> Spec:
+    """A spec from what TOML held."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise BadInput(f"{source}: {first_problem(kind, error)}") from None
+
+
+def put(content: JSON, setting: str) -> None:
+    """Apply one `key=value`: dotted keys, list places by number, values as TOML writes them (bare words are text)."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise BadInput(f"--set {setting}: write key=value, for example --set seeds=20")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *path, last = key.strip().split(".")
+    place: Any = content
+    for word in path:
+        if isinstance(place, list):
+            place = place[list_place(place, word, setting)]
+        else:
+            place = place.setdefault(word, {})
+        if not isinstance(place, dict | list):
+            raise BadInput(f"--set {setting}: {word} holds a value, not a table")
+    if isinstance(place, list):
+        place[list_place(place, last, setting)] = value
+    else:
+        place[last] = value
+
+
+def list_place(items: list[Any], word: str, setting: str) -> int:
+    """A list's place, counted from 0."""
+    if not word.isdigit() or int(word) >= len(items):
+        raise BadInput(f"--set {setting}: {word!r} is no place of a list of {len(items)} (0..{len(items) - 1})")
+    return int(word)
+
+
+def first_problem(kind: type[BaseModel], error: ValidationError) -> str:
+    """One line for the first thing wrong."""
+    problems = error.errors()
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    place = [str(word) for word in problem["loc"] if word not in ("table", "live") or problem["loc"].index(word) == 0]
+    where = ".".join(place)
+    if problem["type"] == "extra_forbidden":
+        return f"no key {where!r}; {nearest(place[-1], keys_beside(kind, problem['loc']))}"
+    if problem["type"] == "missing":
+        return f"the key {where!r} is missing"
+    if problem["type"] == "value_error":
+        return f"{where}: {problem['ctx']['error']}"
+    if problem["type"].startswith("union_tag"):
+        return f"{where}.kind must be 'table' or 'live'"
+    value = problem.get("input")
+    return f"{where}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, not {value!r}"
+
+
+def keys_beside(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that are allowed where an unknown one stood."""
+    parts: dict[str, type[BaseModel]] = {
+        "table": TablePart, "live": LivePart, "budget": BudgetPart, "proxy": ProxyPart, "full": ProxyPart,
+        "proxies": ProxyPart, "architectures": ArchitecturesPart,
+    }  # fmt: skip
+    model = next((parts[word] for word in reversed(loc[:-1]) if isinstance(word, str) and word in parts), kind)
+    return list(model.model_fields)
+
+
+def without_none(value: Any) -> Any:
+    """TOML has no null: what is None is left out."""
+    if isinstance(value, dict):
+        return {key: without_none(inner) for key, inner in value.items() if inner is not None}
+    return [without_none(inner) for inner in value] if isinstance(value, list) else value

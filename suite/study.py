@@ -1,0 +1,190 @@
+"""How far each proxy's ranking of networks can be trusted: rank agreement with full training, beside the noise ceiling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from suite.arena import Arena
+from suite.consistency import MEASURES, bootstrap, ceiling
+from suite.evaluators.recorded import Log, Recorded
+from suite.ledger import Ledger, MixedClocks
+from suite.spaces import SearchSpace
+from suite.spec import StudySpec
+from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
+
+WITH_INTERVAL = ("tau", "weighted_tau", "spearman", "top10_overlap")
+"""Measures whose ends of the interval have columns of their own."""
+CONSISTENCY = (
+    "space", "dataset", "proxy", "epochs", "channels", "resolution", "samples", "cells", "n", "failed", "tau",
+    "tau_low", "tau_high", "tau_a", "tau_c", "weighted_tau", "weighted_tau_low", "weighted_tau_high", "spearman",
+    "spearman_low", "spearman_high", "top10_overlap", "top10_overlap_low", "top10_overlap_high", "best_rank_at_10",
+    "tau_top10", "regret_at_1", "ceiling_tau", "ceiling_low", "ceiling_high", "ceiling", "judge", "seeds_proxy",
+    "seeds_full", "device_s", "full_device_s", "speedup_device", "speedup_macs", "clock", "device", "command",
+)  # fmt: skip
+SCORES = (
+    "space", "dataset", "architecture", "proxy", "seed", "val_error", "test_error", "device_s", "params", "macs",
+    "failure",
+)  # fmt: skip
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The answers of one study on one data set."""
+
+    arena: Arena
+    archs: tuple[Architecture, ...]
+    proxies: Mapping[Proxy, Sequence[Evaluation]]
+    """One answer an architecture, in order."""
+    full: Sequence[Sequence[Evaluation]]
+    """(full_seeds, n): what the search would see of full training."""
+    judged: Sequence[Sequence[Evaluation]]
+    """(full_seeds, n): what the judge sees of it."""
+
+
+def architectures(spec: StudySpec, space: SearchSpace, base: Path) -> tuple[Architecture, ...]:
+    """The networks of a study, no two alike.
+
+    Raises:
+        BadInput: Not exactly one of count, all and file is given; fewer than 3 networks; a line of the file is none.
+    """
+    part = spec.architectures
+    if sum((part.count is not None, part.all, part.file is not None)) != 1:
+        raise BadInput("architectures: give one of count, all = true, file")
+    if part.file is not None:
+        path = next((p for p in (base / part.file, Path(part.file)) if p.exists()), None)
+        if path is None:
+            raise BadInput(f"architectures: no file {part.file}, neither beside the spec nor here")
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        archs = list(dict.fromkeys(space.parse(line) for line in lines if line and not line.startswith("#")))
+    elif part.all:
+        archs = list(space)
+    else:
+        assert part.count is not None
+        if part.count > space.size:
+            raise BadInput(f"architectures: {space.name} has {space.size} architectures, not {part.count}")
+        rng = np.random.default_rng(spec.seed0)
+        archs = [space.at(int(i)) for i in rng.choice(space.size, part.count, replace=False)]
+    if len(archs) < 3:
+        raise BadInput(f"architectures: a ranking needs at least 3 networks, not {len(archs)}")
+    return tuple(archs)
+
+
+def conduct(
+    spec: StudySpec, arena: Arena, archs: Sequence[Architecture], log: Log, tick: Callable[[], None]
+) -> Study:
+    """Train (or look up) every network under every proxy and in full; `tick` is called once an answer.
+
+    Raises:
+        Unsupported: The space or table cannot serve a proxy; nothing was trained.
+    """
+    proxies = [part.proxy() for part in spec.proxies]
+    if not arena.simulated:
+        for proxy in proxies:
+            arena.space.check_proxy(proxy)
+    seeds = range(spec.seed0, spec.seed0 + spec.full_seeds)
+
+    def answers(evaluator: Recorded, proxy: Proxy, seed: int) -> list[Evaluation]:
+        placed: list[Evaluation | None] = [None] * len(archs)
+        for place, evaluation in evaluator.stream([Trial(arch, proxy, seed=seed) for arch in archs]):
+            placed[place] = evaluation
+            tick()
+        return [evaluation for evaluation in placed if evaluation is not None]
+
+    def recorded(view: str, phase: str) -> Recorded:
+        source = arena.search_view(view) if view == "search" else arena.judge_view()
+        return Recorded(source, log, dataset=arena.dataset, run=view, phase=phase)
+
+    search, judge = recorded("search", "proxy"), recorded("judge", "full training")
+    by_proxy = {proxy: answers(search, proxy, spec.seed0) for proxy in proxies}
+    judged = [answers(judge, arena.full, seed) for seed in seeds]
+    full = judged
+    if arena.simulated:
+        seen = recorded("search", "full training")
+        full = [answers(seen, arena.full, seed) for seed in seeds]
+    arena.search_over("search")
+    return Study(arena, tuple(archs), by_proxy, full, judged)
+
+
+def consistency_rows(study: Study, spec: StudySpec, command: str) -> Iterator[Row]:
+    """One line a proxy."""
+    arena = study.arena
+    valid = np.array([[answer.metrics["val_error"] for answer in answers] for answers in study.full]).T  # (n, seeds)
+    judged = np.array([[arena.judge_error(answer) for answer in answers] for answers in study.judged]).T
+    truth, top, kind = noise_ceiling(valid, judged, arena, spec)
+    full_s, full_macs = mean_costs([answer for answers in study.judged for answer in answers])
+    for number, (proxy, answers) in enumerate(study.proxies.items()):
+        errors = np.array([answer.metrics["val_error"] for answer in answers])
+        rng = np.random.default_rng([spec.seed0, number])
+        found = bootstrap(errors, truth, measures=tuple(MEASURES), draws=spec.draws, rng=rng)
+        ends = {
+            f"{name}_{end}": getattr(found[name], end) for name in WITH_INTERVAL for end in ("low", "high")
+        }
+        device_s, macs = mean_costs(answers)
+        ledger = Ledger()
+        for answer in (*answers, *study.judged[0]):
+            ledger.add("proxy", answer.cost)
+        yield {
+            "space": arena.space.name,
+            "dataset": arena.dataset,
+            "proxy": str(proxy),
+            **{name: getattr(proxy, name) for name in ("epochs", "channels", "resolution", "samples", "cells")},
+            "n": len(errors),
+            "failed": int(np.isinf(errors).sum()),
+            **{name: interval.value for name, interval in found.items()},
+            **ends,
+            "ceiling_tau": top.value,
+            "ceiling_low": top.low,
+            "ceiling_high": top.high,
+            "ceiling": kind,
+            "judge": arena.judge,
+            "seeds_proxy": 1,
+            "seeds_full": len(study.judged),
+            "device_s": device_s,
+            "full_device_s": full_s,
+            "speedup_device": full_s / device_s if device_s else math.nan,
+            "speedup_macs": full_macs / macs if macs else math.nan,
+            "clock": ledger.clock,
+            "device": ledger.device,
+            "command": command,
+        }
+
+
+def score_rows(study: Study) -> Iterator[Row]:
+    """One line an answer: what the figures and further analyses start from."""
+    arena = study.arena
+
+    def row(proxy: str, answer: Evaluation, test_error: float) -> Row:
+        trial, metrics = answer.trial, answer.metrics
+        return {
+            "space": arena.space.name,
+            "dataset": arena.dataset,
+            "architecture": arena.space.text(trial.arch),
+            "proxy": proxy,
+            "seed": trial.seed,
+            "val_error": metrics.get("val_error", math.nan),
+            "test_error": test_error,
+            "device_s": answer.cost.device_s,
+            "params": metrics.get("params", math.nan),
+            "macs": metrics.get("macs", math.nan),
+            "failure": answer.failure,
+        }
+
+    for proxy, answers in study.proxies.items():
+        yield from (row(str(proxy), answer, math.nan) for answer in answers)
+    for seen, judged in zip(study.full, study.judged, strict=True):
+        yield from (row("full", s, arena.judge_error(j)) for s, j in zip(seen, judged, strict=True))
+
+
+def mean_costs(answers: Sequence[Evaluation]) -> tuple[float, float]:
+    """Mean device seconds and mean multiply-adds of the answers that cost anything."""
+    costs = [answer.cost for answer in answers if answer.cost.device_s != 0]
+    if not costs:
+        return 0.0, 0.0
+    return float(np.mean([cost.device_s for cost in costs])), float(np.mean([cost.macs for cost in costs]))

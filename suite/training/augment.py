@@ -1,0 +1,118 @@
+"""What happens to images on their way into a network, a batch at a time, on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from suite.networks.chance import generator
+
+CHUNK = 1024
+"""Images resized at once."""
+
+
+def resize(images: Tensor, side: int) -> Tensor:
+    """Images of another side: bilinear, smoothed before shrinking, rounded to whole pixel values.
+
+    Args:
+        images: Shape (n, c, h, w), uint8.
+        side: Of the result [pixels].
+
+    Returns:
+        Shape (n, c, side, side), uint8; `images` itself if that is its shape.
+    """
+    if images.shape[-2:] == (side, side):
+        return images
+    resized = images.new_empty((*images.shape[:2], side, side))
+    for start in range(0, len(images), CHUNK):
+        chunk = images[start : start + CHUNK].float()
+        smooth = F.interpolate(chunk, (side, side), mode="bilinear", antialias=True, align_corners=False)
+        resized[start : start + CHUNK] = smooth.round_().clamp_(0, 255).to(torch.uint8)
+    return resized
+
+
+def crop(images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor, padding: int) -> Tensor:
+    """Each image surrounded by `padding` black pixels, cut back to its size, then mirrored or not.
+
+    Args:
+        images: Shape (n, c, h, w).
+        top: First row kept of the padded image, 0..2 padding, shape (n,), int64.
+        left: First column kept, likewise.
+        mirrored: Whether left and right are exchanged, shape (n,), bool.
+        padding: On each side [pixels].
+
+    >>> image = torch.tensor([[[[1, 2], [3, 4]]]])
+    >>> crop(image, torch.tensor([2]), torch.tensor([1]), torch.tensor([True]), padding=1).tolist()
+    [[[[4, 3], [0, 0]]]]
+    """
+    n, c, h, w = images.shape
+    padded = F.pad(images, (padding,) * 4) if padding else images
+    down, across = torch.arange(h, device=images.device), torch.arange(w, device=images.device)
+    rows = top[:, None] + down  # (n, h)
+    columns = left[:, None] + torch.where(mirrored[:, None], w - 1 - across, across)  # (n, w)
+    image = torch.arange(n, device=images.device)
+    channel = torch.arange(c, device=images.device)
+    return padded[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Pixels 0..255 to floats in which the training images have mean 0 and deviation 1 in each channel."""
+    scale = torch.tensor([1 / (255 * deviation) for deviation in std]).to(images.device, non_blocking=True)
+    shift = torch.tensor([-m / deviation for m, deviation in zip(mean, std, strict=True)])
+    floats = images.to(torch.float32, memory_format=torch.channels_last)
+    return floats.mul_(scale[:, None, None]).add_(shift.to(images.device, non_blocking=True)[:, None, None])
+
+
+def cut_out(images: Tensor, row: Tensor, column: Tensor, length: int) -> Tensor:
+    """A square of each image set to 0, the mean of normalised images; it is clipped at the border.
+
+    Args:
+        images: Shape (n, c, h, w), normalised; changed in place.
+        row: Of the square's centre, 0..h-1, shape (n,), int64.
+        column: Likewise, 0..w-1.
+        length: Side of the square [pixels].
+
+    Source: DeVries, Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", arXiv:1708.04552.
+    """
+    down = torch.arange(images.shape[-2], device=images.device) - (row[:, None] - length // 2)  # (n, h)
+    across = torch.arange(images.shape[-1], device=images.device) - (column[:, None] - length // 2)  # (n, w)
+    rows, columns = (down >= 0) & (down < length), (across >= 0) & (across < length)
+    return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to training images, at the resolution that the network sees."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    side: int
+    padding: int = 0
+    flip: bool = False
+    cutout: int = 0
+    """Side of the square [pixels]; 0: none."""
+
+    def draw(self, images: int, *key: int | str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """Chance for an epoch of `images`, from `key` alone and the same on every device."""
+        rng = generator(*key, "augmentation")
+        drawn = {
+            "top": torch.randint(2 * self.padding + 1, (images,), generator=rng),
+            "left": torch.randint(2 * self.padding + 1, (images,), generator=rng),
+            "mirrored": torch.rand(images, generator=rng) < (0.5 if self.flip else 0.0),
+            "row": torch.randint(self.side, (images,), generator=rng),
+            "column": torch.randint(self.side, (images,), generator=rng),
+        }
+        return {name: values.to(device, non_blocking=True) for name, values in drawn.items()}
+
+    def __call__(self, images: Tensor, drawn: dict[str, Tensor], batch: slice) -> Tensor:
+        """Images of a batch, uint8, to what the network sees; `batch` says which of the draws are theirs."""
+        if self.padding or self.flip:
+            images = crop(images, drawn["top"][batch], drawn["left"][batch], drawn["mirrored"][batch], self.padding)
+        floats = normalise(images, self.mean, self.std)
+        if self.cutout:
+            cut_out(floats, drawn["row"][batch], drawn["column"][batch], self.cutout)
+        return floats

@@ -1,0 +1,182 @@
+"""The words of the suite: what is asked (Trial), what is answered (Evaluation), and who does which.
+
+Everything else imports this file and this file imports nothing of the suite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+Architecture: TypeAlias = tuple[int, ...]
+"""One option index per decision; the space gives it meaning."""
+
+
+class KendallError(Exception):
+    """Something the user can put right: one line that names the value and what would work."""
+
+
+class Unsupported(KendallError):
+    """A question that this space, table or evaluator cannot answer."""
+
+
+class BadInput(KendallError):
+    """A spec, file, folder or data set that is missing, damaged or wrong."""
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A training recipe's size: how long, how wide, at which resolution, on how much data.
+
+    Raises:
+        BadInput: A value is out of its range.
+
+    >>> Proxy(epochs=20, channels=4, resolution=8)          # EcoNAS's c4r4s0 on NAS-Bench-201
+    Proxy(epochs=20, channels=4, resolution=8, samples=1.0, cells=None)
+    """
+
+    epochs: int
+    """Length of the run and of its learning-rate schedule."""
+    channels: int
+    """Width of the first stage."""
+    resolution: int
+    """Side of the images [pixels]."""
+    samples: float = 1.0
+    """Fraction of the training images, in (0, 1]."""
+    cells: int | None = None
+    """Depth, where the space allows it; None is the space's own."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "channels", "resolution", "cells"):
+            value = getattr(self, name)
+            if name == "cells" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise BadInput(f"proxy: {name} must be a whole number of at least 1, not {value!r}")
+        if not 0 < self.samples <= 1:
+            raise BadInput(f"proxy: samples must be a fraction in (0, 1], not {self.samples!r}")
+
+    def __str__(self) -> str:
+        depth = "" if self.cells is None else f" n{self.cells}"
+        return f"e{self.epochs} c{self.channels} r{self.resolution} s{self.samples:.6g}{depth}"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The question: everything that its answer depends on.
+
+    >>> half = Trial((3, 3, 1, 0, 2, 4), Proxy(200, 16, 32), epochs=100)
+    >>> half.whole.epochs
+    200
+    """
+
+    arch: Architecture
+    proxy: Proxy
+    epochs: int = 0
+    """Where to stop and evaluate, 1..proxy.epochs; 0 becomes proxy.epochs."""
+    seed: int = 0
+    """Initial weights, order and subset of the data."""
+    inherit: bool = False
+    """May start from other architectures' weights."""
+
+    def __post_init__(self) -> None:
+        if self.epochs == 0:
+            object.__setattr__(self, "epochs", self.proxy.epochs)
+        if not 1 <= self.epochs <= self.proxy.epochs:
+            raise BadInput(f"trial: epochs must lie in 1..{self.proxy.epochs} (its proxy's), not {self.epochs}")
+
+    @property
+    def whole(self) -> Trial:
+        """The run that this is a stage of: the key of its checkpoint."""
+        return self if self.epochs == self.proxy.epochs else Trial(self.arch, self.proxy, 0, self.seed, self.inherit)
+
+
+SIMULATED = "table:"
+"""What the device name of a simulated second starts with."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an answer took; definitions in docs/cost.md.
+
+    Costs of different devices never share a sum: see `suite.ledger`.
+    """
+
+    device_s: float
+    """Seconds of the accelerator (or CPU) allocated to it; epochs resumed are not paid again. nan: not known."""
+    device: str
+    """"NVIDIA H200", "table:GTX 1080 Ti" (simulated seconds) ..."""
+    energy_j: float | None = None
+    """From the hardware's counter, where there is one [J]."""
+    macs: float = math.nan
+    """Multiply-adds spent on training and validation, counted; nan: not known."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the seconds were read from a table rather than measured now."""
+        return self.device.startswith(SIMULATED)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The answer. Lower is better in every metric; a failed training has infinite ones, and says why."""
+
+    trial: Trial
+    metrics: Mapping[str, float]
+    """val_error [%], params, macs, latency_ms, energy_mj ..."""
+    cost: Cost
+    failure: str = ""
+    """Why the metrics are infinite; empty if nothing went wrong."""
+    curve: Sequence[Mapping[str, float]] = field(default=(), compare=False)
+    """One entry an epoch, where the training was live."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What the search would hand over if it stopped here: one a completed answer."""
+
+    best: Evaluation | None
+    """The incumbent: best first objective among the answers trained longest; None while all have failed."""
+    front: tuple[Evaluation, ...]
+    """The non-dominated answers under all objectives, best first objective first."""
+    evaluations: int
+    """Answers charged so far."""
+    device_s: float
+    """Device seconds charged so far, summed over all workers."""
+    clock_s: float
+    """Seconds since the start, as a clock beside the workers would show."""
+    over_budget_s: float = 0.0
+    """Device seconds of answers that crossed the budget: never told, never recommended."""
+
+
+@runtime_checkable
+class Searcher(Protocol):
+    """Asks questions, hears the answers; budget, log and recommendation belong to the loop."""
+
+    def ask(self) -> list[Trial]:
+        """Independent trials; [] while answers are due: wait for one; [] with none due: the search is over."""
+        ...
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Take some of the answers due, as they complete."""
+        ...
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Answers trials: a table, a surrogate, live training, shared weights."""
+
+    name: str
+
+    def evaluate(self, trials: Sequence[Trial]) -> list[Evaluation]:
+        """Answers in the order of the trials.
+
+        Raises:
+            Unsupported: A trial cannot be answered here; nothing was trained.
+        """
+        ...
+
+
+JSON: TypeAlias = dict[str, Any]

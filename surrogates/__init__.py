@@ -1,0 +1,1 @@
+"""Models that predict answers from earlier answers."""
