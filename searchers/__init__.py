@@ -1,1 +1,171 @@
-"""One method a file; SEARCHERS names them all."""
+"""One method a file; SEARCHERS names them all.
+
+Packages beside this one register theirs in the entry point group `kendall.searchers`; see docs/adding-a-searcher.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from searchers.local_search import LocalSearch
+from searchers.random_search import RandomSearch
+from searchers.regularized_evolution import RegularizedEvolution
+from searchers.successive_halving import SuccessiveHalving
+from suite.types import BadInput, Proxy, Searcher
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    import numpy as np
+
+    from suite.spaces import SearchSpace
+
+__all__ = ["GROUP", "SEARCHERS", "Method", "available", "load", "make", "options"]
+
+
+class Method(Protocol):
+    """A searcher's class: what it says of itself, and `(space, proxy, rng, *, its options)`."""
+
+    @property
+    def family(self) -> str:
+        """Of methods: "random", "evolution", "local", "multi-fidelity" ..."""
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The metrics that it minimises."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Capabilities that it makes use of beyond questions and answers: "stages" ..."""
+
+    @property
+    def paper(self) -> str:
+        """Where the method comes from, in one line."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Searcher:
+        """A searcher at its beginning."""
+
+
+SEARCHERS: dict[str, Method] = {
+    "random_search": RandomSearch,
+    "regularized_evolution": RegularizedEvolution,
+    "local_search": LocalSearch,
+    "successive_halving": SuccessiveHalving,
+}
+
+GROUP = "kendall.searchers"
+"""Entry point group of searchers in other packages: name = "module:Class"."""
+
+
+def available() -> tuple[str, ...]:
+    """Names of all searchers, those of other packages last; nothing is imported.
+
+    Raises:
+        BadInput: Two searchers have the same name.
+    """
+    return (*SEARCHERS, *sorted(_plug_ins()))
+
+
+def load(name: str) -> Method:
+    """The class of a searcher.
+
+    Raises:
+        BadInput: There is none of this name, or the package that registers it is broken.
+    """
+    plug_ins = _plug_ins()
+    if name in SEARCHERS:
+        return SEARCHERS[name]
+    if name not in plug_ins:
+        raise BadInput(f"no searcher {name!r}: {_nearest(name, [*SEARCHERS, *sorted(plug_ins)])}")
+    plug_in = plug_ins[name]
+    where = f"searcher {name!r} ({plug_in.value}, package {_package(plug_in)})"
+    try:
+        method: Method = plug_in.load()
+    except Exception as error:  # whatever a foreign import does
+        raise BadInput(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
+    missing = [word for word in ("family", "objectives", "needs", "paper") if not hasattr(method, word)]
+    if missing or not callable(method):
+        raise BadInput(f"{where} is no searcher: it lacks {', '.join(missing) or 'a constructor'}")
+    return method
+
+
+def options(name: str) -> dict[str, object]:
+    """Options of a searcher and their defaults, `inspect.Parameter.empty` where there is none.
+
+    >>> options("regularized_evolution")["population_size"]
+    100
+    """
+    parameters = inspect.signature(load(name)).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def make(
+    name: str,
+    space: SearchSpace,
+    proxy: Proxy,
+    rng: np.random.Generator,
+    /,
+    *,
+    capabilities: Mapping[str, object] | None = None,
+    **chosen: Any,
+) -> Searcher:
+    """A searcher at its beginning.
+
+    Args:
+        name: One of `available()`.
+        space: What to search.
+        proxy: What its candidates are trained under.
+        rng: All chance comes from here.
+        capabilities: What the harness has to offer, by name ("stages"); a searcher with an option of that name gets it
+            unless it was chosen.
+        chosen: Options, by name.
+
+    Raises:
+        BadInput: No such searcher or option, or an option's value is out of its range.
+
+    >>> import numpy as np
+    >>> from suite.spaces import SPACES
+    >>> space = SPACES["nas_bench_201"]
+    >>> searcher = make("regularized_evolution", space, space.full, np.random.default_rng(0), population_size=10,
+    ...                 sample_size=3)
+    >>> searcher.ask()[0].arch
+    (4, 3, 2, 1, 1, 0)
+    """
+    known = options(name)
+    for option in chosen:
+        if option not in known:
+            raise BadInput(f"{name}: no option {option!r}: {_nearest(option, list(known)) if known else 'it has none'}")
+    offered = {word: value for word, value in (capabilities or {}).items() if word in known and word not in chosen}
+    missing = [word for word, default in known.items() if default is inspect.Parameter.empty]
+    missing = [word for word in missing if word not in chosen and word not in offered]
+    if missing:
+        raise BadInput(f"{name}: needs {', '.join(missing)}, which was not given")
+    return load(name)(space, proxy, rng, **offered, **chosen)
+
+
+def _plug_ins() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
+    found: dict[str, EntryPoint] = {}
+    for plug_in in entry_points(group=GROUP):
+        rival = found.get(plug_in.name)
+        if plug_in.name in SEARCHERS or (rival and rival.value != plug_in.value):
+            others = "kendall" if rival is None else f"package {_package(rival)}"
+            raise BadInput(
+                f"searcher {plug_in.name!r} is registered twice: by {others} and by package {_package(plug_in)}; "
+                "rename or uninstall one"
+            )
+        found[plug_in.name] = plug_in
+    return found
+
+
+def _package(plug_in: EntryPoint) -> str:
+    return plug_in.dist.name if plug_in.dist else "unknown"
+
+
+def _nearest(word: str, words: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, words, n=1)
+    return f"did you mean {close[0]!r}? There are {', '.join(words)}" if close else f"there are {', '.join(words)}"

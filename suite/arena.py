@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from suite.spaces import SPACES, SearchSpace
-from suite.spec import Common, LivePart, TablePart
+from suite.spec import Common, LivePart, ProxyPart, TablePart
 from suite.types import Evaluation, Evaluator, Proxy, Unsupported
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ class Arena(Protocol):
     space: SearchSpace
     dataset: str
     name: str
+    side: int
+    """Of the images [pixels]: the resolution that a proxy has if it names none."""
     full: Proxy
     judge: str
     """Who judges: "test", or "validation, other seeds" where a table has no test split."""
@@ -30,6 +33,10 @@ class Arena(Protocol):
     device: str
     simulated: bool
     """Whether seconds are a table's; then judging is free too."""
+
+    def check(self, proxy: Proxy) -> None:
+        """Raises Unsupported if no network can be asked under `proxy` here."""
+        ...
 
     def search_view(self, run: str = "") -> Evaluator:
         """A fresh evaluator without any test metric, for the search of this name."""
@@ -61,19 +68,24 @@ class TableArena:
 
     simulated = True
 
-    def __init__(self, part: TablePart, space: SearchSpace, dataset: str, full: Proxy, base: Path) -> None:
+    def __init__(self, part: TablePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path) -> None:
         from suite.evaluators.table import TableEvaluator
         from suite.tables import open_table
 
         self.table = open_table(part.table, part.file, base=base)
         if self.table.space.name != space.name:
             raise Unsupported(f"table {part.table} holds {self.table.space.name}, not {space.name}")
-        self.space, self.dataset, self.full = space, dataset, full
-        self.view = TableEvaluator
-        self.search_view()  # refuses here, before anything starts, what the table cannot give
-        self.judging = self.judge_view()
+        self.space, self.dataset, self.view = space, dataset, TableEvaluator
+        sides = [setting.proxy.resolution for setting, _ in self.table.blocks if setting.dataset == dataset]
+        self.side = max(sides, default=space.full.resolution)
+        self.full = full.proxy(space, self.side)
+        self.searching, self.judging = TableEvaluator(self.table, dataset, full=self.full), self.judge_view()
         self.name, self.judge = self.judging.name, self.judging.judge
         self.fingerprint, self.device = self.table.fingerprint, self.judging.device
+
+    def check(self, proxy: Proxy) -> None:
+        """The table holds it."""
+        self.searching.stages(proxy)
 
     def search_view(self, run: str = "") -> Evaluator:
         """Validation answers, with their simulated cost."""
@@ -96,7 +108,7 @@ class TableArena:
 
     def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
         """What the table holds."""
-        return self.judging.stages(proxy)
+        return self.searching.stages(proxy)
 
 
 class LiveArena:
@@ -106,22 +118,30 @@ class LiveArena:
     simulated = False
 
     def __init__(
-        self, part: LivePart, space: SearchSpace, dataset: str, full: Proxy, base: Path, checkpoints: Path | None
+        self, part: LivePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path, checkpoints: Path | None
     ) -> None:
         from suite.evaluators.live import LiveEvaluator
         from suite.training.data import load
-        from suite.training.recipe import recipe
+        from suite.training.recipe import resolve
 
-        space.check_proxy(full)
         root = None if part.data is None else next((p for p in (base / part.data, Path(part.data)) if p.exists()), None)
         if part.data is not None and root is None:
             raise Unsupported(f"no folder {part.data} with images, neither beside the spec nor here")
-        self.data = load(dataset, root=root, valid_fraction=part.valid_fraction)
-        self.space, self.dataset, self.full = space, dataset, full
-        self.part, self.recipe, self.checkpoints = part, recipe(part.recipe), checkpoints
+        self.data = load(
+            dataset, root=root, valid_fraction=part.valid_fraction, shards=part.shards, test_shards=part.test_shards
+        )
+        self.space, self.dataset, self.side = space, self.data.name, self.data.side
+        self.full = full.proxy(space, self.side)
+        space.check_proxy(self.full)
+        self.part, self.recipe, self.checkpoints = part, resolve(part.recipe), checkpoints
         self.view = LiveEvaluator
         self.name, self.fingerprint = "live", self.data.fingerprint
-        self.device = self.judge_view().device_name
+        self.judging = self.evaluator("judge", self.stage_folder("judge"))
+        self.device = self.judging.device
+
+    def check(self, proxy: Proxy) -> None:
+        """Its networks can be built, and the images suffice."""
+        self.judging.trainer.check_proxy(proxy)
 
     def search_view(self, run: str = "") -> LiveEvaluator:
         """Trainings, scored on the validation split; stages are kept until the search is over."""
@@ -135,17 +155,17 @@ class LiveArena:
 
     def judge_view(self) -> LiveEvaluator:
         """Trainings, scored on the test set too."""
-        return self.evaluator("judge", self.stage_folder("judge"))
+        return self.judging
 
     def stage_folder(self, run: str) -> Path | None:
         """Where a search keeps its stages: searches never share them, so that each pays for its own."""
         return self.checkpoints and self.checkpoints / self.dataset / re.sub(r"[^\w.-]+", "_", run)
 
-    def evaluator(self, view: str, checkpoints: Path | None) -> LiveEvaluator:
+    def evaluator(self, view: Literal["search", "judge"], checkpoints: Path | None) -> LiveEvaluator:
         """Trainings under the arena's recipe."""
         return self.view(
             self.space, self.data, recipe=self.recipe, device=self.part.device, view=view,
-            checkpoints=checkpoints, processes=self.part.processes, full=self.full,
+            checkpoints=checkpoints, workers=self.part.processes or default_processes(self.part.device), full=self.full,
         )  # fmt: skip
 
     def judge_error(self, answer: Evaluation) -> float:
@@ -161,6 +181,13 @@ class LiveArena:
         return None
 
 
+def default_processes(device: str) -> int:
+    """One training a core on a CPU; on a GPU one process."""
+    from suite.training.train import pick_device
+
+    return len(os.sched_getaffinity(0)) if pick_device(device).type == "cpu" else 1
+
+
 def arena(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -> Arena:
     """The arena of one data set of a spec; relative paths are looked up from `base` first.
 
@@ -170,5 +197,5 @@ def arena(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -
     """
     space = SPACES[spec.space]
     if isinstance(spec.evaluator, TablePart):
-        return TableArena(spec.evaluator, space, dataset, spec.full_proxy, base)
-    return LiveArena(spec.evaluator, space, dataset, spec.full_proxy, base, checkpoints)
+        return TableArena(spec.evaluator, space, dataset, spec.full, base)
+    return LiveArena(spec.evaluator, space, dataset, spec.full, base, checkpoints)

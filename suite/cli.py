@@ -25,10 +25,14 @@ app = typer.Typer(
 table = typer.Typer(no_args_is_help=True, help="Published benchmarks and our own logs as tables.")
 app.add_typer(table, name="table")
 
-SpecPath = Annotated[Path, typer.Argument(metavar="SPEC.toml", help="What to do; results/ and docs/specs.md have examples.")]
+SpecPath = Annotated[
+    Path, typer.Argument(metavar="SPEC.toml", help="What to do; results/ and docs/specs.md have examples.")
+]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the spec; dotted keys reach into tables. Repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a value of the spec; dotted keys reach into tables. Repeatable."
+    ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for the results [default: results/runs/NAME-HASH].")]
 Resume = Annotated[
@@ -133,7 +137,9 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="For programs.")]
         console.print()
 
 
-@table.command("convert", epilog="Example: `kendall table convert nas_bench_201_parquet nb201.parquet --out nb201.table`")
+@table.command(
+    "convert", epilog="Example: `kendall table convert nas_bench_201_parquet nb201.parquet --out nb201.table`"
+)
 def convert(
     name: Annotated[str, typer.Argument(help="A table's name, as in `kendall list`.")],
     source: Annotated[Path | None, typer.Argument(help="The benchmark's own file, if no package ships it.")] = None,
@@ -165,17 +171,26 @@ def info(
 
 def inventory() -> dict[str, list[dict[str, Any]]]:
     """What `kendall list` prints."""
-    from searchers import describe
+    from searchers import available, load
+    from suite.datasets import DATASETS
     from suite.spaces import SPACES
     from suite.tables import TABLES
 
+    def searcher(name: str) -> dict[str, Any]:
+        try:
+            method = load(name)
+        except KendallError as error:
+            return {"name": name, "error": str(error)}
+        return {word: getattr(method, word, name) for word in ("name", "family", "objectives", "needs", "paper")}
+
     return {
-        "searchers": describe(),
+        "searchers": [searcher(name) for name in available()],
         "spaces": [
             {"name": space.name, "architectures": space.size, "full": str(space.full), "paper": space.paper}
             for space in SPACES.values()
         ],
-        "tables": [{"name": name, "space": entry.space, "what": entry.what} for name, entry in TABLES.items()],
+        "tables": [{"name": name, "space": source.space, "what": source.what} for name, source in TABLES.items()],
+        "data sets": [{"name": name, "what": entry.what, "get": entry.get} for name, entry in DATASETS.items()],
     }
 
 
@@ -234,10 +249,23 @@ def text(value: Any) -> str:
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     """A bar with the time left, on the terminal's error stream; one line at the end where there is no terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)

@@ -1,4 +1,4 @@
-"""A folder of results: the resolved spec, where it ran, the log, the tables. Names are a public contract (docs/results.md)."""
+"""A folder of results: the resolved spec, where it ran, the log, the tables; docs/results.md is its contract."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import tomli_w
 
 from suite.types import JSON, BadInput
+
+Row: TypeAlias = Mapping[str, object]
+"""One line of a CSV file."""
 
 SPEC = "spec.resolved.toml"
 ENVIRONMENT = "environment.json"
@@ -31,17 +35,23 @@ class Folder:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            held = path / SPEC
-            if held.exists():
-                if not resume:
-                    raise BadInput(f"{path}: holds results already; choose another --out, or leave --no-resume away")
-                self.same_spec(held, spec)
-            elif (path / TRIALS).exists():
-                raise BadInput(f"{path}: holds a {TRIALS} without its {SPEC}; choose another --out")
+            if resume or not any(path.iterdir()):
+                self.begin(spec)
             else:
-                self.write(SPEC, tomli_w.dumps(spec))
+                raise BadInput(f"{path}: is not empty; choose another --out, or leave --no-resume away")
         except OSError as error:
             raise unwritable(path, error) from None
+
+    def begin(self, spec: JSON) -> None:
+        """Write the spec, or find it there; a folder that holds answers to another one is refused."""
+        held, trials = self.path / SPEC, self.path / TRIALS
+        begun = trials.exists() and trials.stat().st_size > 0
+        if begun and not held.exists():
+            raise BadInput(f"{self.path}: holds a {TRIALS} without its {SPEC}; choose another --out")
+        if begun:
+            self.same_spec(held, spec)
+        else:
+            self.write(SPEC, tomli_w.dumps(spec))
 
     def same_spec(self, held: Path, spec: JSON) -> None:
         """Refuses a folder that another spec wrote, naming the first value that differs."""
@@ -73,7 +83,7 @@ class Folder:
         """Write one JSON file."""
         self.write(name, json.dumps(content, indent=2) + "\n")
 
-    def write_csv(self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    def write_csv(self, name: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Write one table: these columns in this order; nan and None are empty, inf is inf, ten digits."""
         with tempfile.SpooledTemporaryFile(mode="w+", newline="", encoding="utf-8") as text:
             table = csv.DictWriter(text, columns, lineterminator="\n")

@@ -11,7 +11,7 @@ from suite import leaderboard, study
 from suite.arena import Arena, arena
 from suite.environment import environment
 from suite.evaluators.recorded import Log
-from suite.folder import ENVIRONMENT, TRIALS, Folder
+from suite.folder import ENVIRONMENT, TRIALS, Folder, Row
 from suite.spaces import SPACES
 from suite.spec import Common, RunSpec, StudySpec
 
@@ -36,9 +36,14 @@ def run(
         Unsupported: The table or space cannot serve the spec.
     """
     arenas = open_arenas(spec, base, out)
+    for each in arenas:
+        leaderboard.check(spec, each)
     folder = Folder(out, spec.resolved(), resume=resume)
     describe(folder, arenas, command)
-    board, winners, curve, accounts = [], [], [], []
+    board: list[Row] = []
+    winners: list[Row] = []
+    curve: list[Row] = []
+    accounts: list[Row] = []
     with Log(out / TRIALS, SPACES[spec.space]) as log:
         for each in arenas:
             outcomes: dict[str, list[leaderboard.Outcome]] = {}
@@ -70,9 +75,12 @@ def conduct(
     """
     archs = study.architectures(spec, SPACES[spec.space], base)
     arenas = open_arenas(spec, base, out)
+    for each in arenas:
+        study.check(spec, each)
     folder = Folder(out, spec.resolved(), resume=resume)
     describe(folder, arenas, command)
-    consistency, scores = [], []
+    consistency: list[Row] = []
+    scores: list[Row] = []
     with Log(out / TRIALS, SPACES[spec.space]) as log:
         for each in arenas:
             with progress(f"trainings on {each.dataset}", study.answers_due(spec, each, len(archs))) as tick:

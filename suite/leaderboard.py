@@ -16,6 +16,7 @@ import numpy as np
 from searchers import make
 from suite.arena import Arena
 from suite.evaluators.recorded import Log, Recorded
+from suite.folder import Row
 from suite.ledger import Ledger, gpu_days, phase_of
 from suite.search import run
 from suite.spec import RunSpec, SearcherPart
@@ -24,7 +25,7 @@ from suite.types import Evaluation, Evaluator, Proxy, Recommendation, Searcher, 
 LEADERBOARD = (
     "searcher", "space", "dataset", "evaluator", "seeds", "judge", "judge_error_mean", "judge_error_low",
     "judge_error_high", "judge_error_std", "regret_mean", "val_error_mean", "params", "macs", "evaluations",
-    "search_device_s", "gpu_days", "clock", "device", "note", "command",
+    "search_device_s", "gpu_days", "clock", "device", "options", "note", "command",
 )  # fmt: skip
 WINNERS = (
     "searcher", "space", "dataset", "evaluator", "seed", "architecture", "val_error", "judge_error", "regret", "params",
@@ -41,14 +42,12 @@ CURVE_POINTS = 60
 JUDGE_SEED_STEP = 1_000_003
 """Distance of the seeds of one winner's several full trainings: far from any search's own."""
 
-Row = Mapping[str, object]
-
 
 @dataclass(frozen=True)
 class Outcome:
     """One search, judged."""
 
-    searcher: str
+    part: SearcherPart
     seed: int
     last: Recommendation | None
     """None: not one answer fitted the budget."""
@@ -60,6 +59,11 @@ class Outcome:
     """(device seconds, judge error [%]) at each change of the incumbent; empty where judging is not free."""
     ledger: Ledger
     note: str
+
+    @property
+    def searcher(self) -> str:
+        """What its rows are called."""
+        return self.part.row
 
     @property
     def best(self) -> Evaluation | None:
@@ -106,13 +110,25 @@ def compare(spec: RunSpec, arena: Arena, log: Log) -> Iterator[Outcome]:
             yield search_once(part, seed, spec, arena, log, judge)
 
 
+def check(spec: RunSpec, arena: Arena) -> None:
+    """Raises BadInput or Unsupported for what would fail later: options, proxies."""
+    proxy = (spec.proxy or spec.full).proxy(arena.space, arena.side)
+    arena.check(proxy)
+    for part in spec.searchers:
+        searcher_of(part, arena, proxy, spec.seed0)
+
+
+def searcher_of(part: SearcherPart, arena: Arena, proxy: Proxy, seed: int) -> Searcher:
+    """A searcher at its beginning; equal seeds draw equally, whatever the searcher."""
+    capabilities = {"stages": arena.stages(proxy)}
+    return make(part.name, arena.space, proxy, np.random.default_rng(seed), capabilities=capabilities, **part.options)
+
+
 def search_once(part: SearcherPart, seed: int, spec: RunSpec, arena: Arena, log: Log, judge: Evaluator) -> Outcome:
     """One search, from its first question to the judge's word on its winner."""
-    proxy, name, ledger = spec.search_proxy, f"{part.label}/{seed}", Ledger()
-    searcher = make(
-        part.name, arena.space, proxy, np.random.default_rng(seed),
-        capabilities={"stages": arena.stages(proxy)}, **part.options,
-    )  # fmt: skip
+    proxy = (spec.proxy or spec.full).proxy(arena.space, arena.side)
+    name, ledger = f"{part.row}/{seed}", Ledger()
+    searcher = searcher_of(part, arena, proxy, seed)
     asked = Recorded(arena.search_view(name), log, dataset=arena.dataset, run=name, phase="search")
     judged = Recorded(judge, log, dataset=arena.dataset, run=name, phase="judging")
 
@@ -143,7 +159,7 @@ def search_once(part: SearcherPart, seed: int, spec: RunSpec, arena: Arena, log:
             errors = map(arena.judge_error, judge.evaluate(asked_of_judge))
             incumbents = [(device_s, error) for (device_s, _), error in zip(changes, errors, strict=True)]
     note = str(getattr(searcher, "note", ""))
-    return Outcome(part.label, seed, last, error, regret, tuple(incumbents), ledger, note)
+    return Outcome(part, seed, last, error, regret, tuple(incumbents), ledger, note)
 
 
 def student(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float, float]:
@@ -196,6 +212,7 @@ def leaderboard_row(outcomes: Sequence[Outcome], arena: Arena, command: str) -> 
         "gpu_days": gpu_days(float(np.mean(spent))),
         "clock": "simulated" if arena.simulated else "measured",
         "device": arena.device,
+        "options": ", ".join(f"{key}={value}" for key, value in outcomes[0].part.options.items()),
         "note": "; ".join(note),
         "command": command,
     }

@@ -80,7 +80,7 @@ def run(
                 cost_s = answer.cost.device_s
                 if math.isnan(cost_s) and math.isfinite(budget.device_s):
                     raise Unsupported(f"{evaluator.name} knows no cost of {answer.trial}: give a budget in evaluations")
-                if charged_s + cost_s > budget.device_s:
+                if not open_ or charged_s + cost_s > budget.device_s:  # the rest of its batch goes with it
                     over_budget_s += cost_s
                     open_ = False
                     continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import tomllib
@@ -14,15 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from searchers import available
 from suite.search import Budget
-from suite.spaces import SPACES
+from suite.spaces import SPACES, SearchSpace
 from suite.tables import TABLES
-from suite.types import JSON, BadInput, Proxy
-
-
-def nearest(word: str, words: Sequence[str]) -> str:
-    """The end of a refusal: what would have been right."""
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(words))}"
+from suite.types import JSON, BadInput, Proxy, nearest
 
 
 class Part(BaseModel):
@@ -32,17 +25,19 @@ class Part(BaseModel):
 
 
 class ProxyPart(Part):
-    """A proxy, as in `suite.types.Proxy`."""
+    """A proxy, as in `suite.types.Proxy`; what is left out is as in the space's full training."""
 
-    epochs: int = Field(ge=1)
-    channels: int = Field(ge=1)
-    resolution: int = Field(ge=1)
+    epochs: int | None = Field(default=None, ge=1)
+    channels: int | None = Field(default=None, ge=1)
+    resolution: int | None = Field(default=None, ge=1)
+    """None: the side of the data set's images."""
     samples: float = Field(default=1.0, gt=0, le=1)
     cells: int | None = Field(default=None, ge=1)
 
-    def proxy(self) -> Proxy:
-        """As the suite's type."""
-        return Proxy(self.epochs, self.channels, self.resolution, self.samples, self.cells)
+    def proxy(self, space: SearchSpace, side: int) -> Proxy:
+        """As the suite's type, for images of this side [pixels]."""
+        epochs, channels = self.epochs or space.full.epochs, self.channels or space.full.channels
+        return space.canonical(Proxy(epochs, channels, self.resolution or side, self.samples, self.cells))
 
 
 class TablePart(Part):
@@ -59,7 +54,7 @@ class TablePart(Part):
     def known(cls, name: str) -> str:
         """A registered name, or a file."""
         if name not in TABLES and not Path(name).exists():
-            raise ValueError(f"no table {name!r}: {nearest(name, list(TABLES))} (a converted table's file works too)")
+            raise ValueError(f"no table {name!r}: {nearest(name, TABLES)}; or give the path of a converted table")
         return name
 
 
@@ -71,6 +66,10 @@ class LivePart(Part):
     """A name, or a table of values that differ from the default recipe's."""
     data: str | None = None
     """Folder of the images, if not in the usual places."""
+    shards: list[int] | None = None
+    """Of CIFAR-10 in shards: which fifths of the training part; None: all that are there."""
+    test_shards: list[int] | None = None
+    """Likewise of the test part, 1 or 2."""
     valid_fraction: float | None = Field(default=None, gt=0, lt=1)
     """Share of the training images held out for validation; None: the data set's default."""
     device: str = "auto"
@@ -99,8 +98,8 @@ class Common(Part):
     space: str
     datasets: list[str] = Field(min_length=1)
     evaluator: EvaluatorPart
-    full: ProxyPart | None = None
-    """The full setting that judges; None: the space's published one."""
+    full: ProxyPart = ProxyPart()
+    """The full setting that judges."""
     seed0: int = Field(default=0, ge=0)
     """The first seed; the others follow it."""
 
@@ -109,17 +108,13 @@ class Common(Part):
     def space_known(cls, name: str) -> str:
         """A registered space."""
         if name not in SPACES:
-            raise ValueError(f"no space {name!r}: {nearest(name, list(SPACES))}")
+            raise ValueError(f"no space {name!r}: {nearest(name, SPACES)}")
         return name
-
-    @property
-    def full_proxy(self) -> Proxy:
-        """The full setting."""
-        return SPACES[self.space].full if self.full is None else self.full.proxy()
 
     def resolved(self) -> JSON:
         """All values, defaults included, as TOML has them."""
-        return without_none(self.model_dump(mode="json"))
+        values: JSON = without_none(self.model_dump(mode="json"))
+        return values
 
     @property
     def short_hash(self) -> str:
@@ -132,13 +127,15 @@ class SearcherPart(Part):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
+    label: str = ""
+    """What its rows are called, where one searcher stands in a spec twice; empty: the name."""
 
     @field_validator("name")
     @classmethod
     def known(cls, name: str) -> str:
         """A registered searcher."""
         if name not in available():
-            raise ValueError(f"no searcher {name!r}: {nearest(name, list(available()))}")
+            raise ValueError(f"no searcher {name!r}: {nearest(name, available())}")
         return name
 
     @property
@@ -147,10 +144,9 @@ class SearcherPart(Part):
         return dict(self.model_extra or {})
 
     @property
-    def label(self) -> str:
-        """The name, with the options that tell two rows of one searcher apart."""
-        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.name} ({options})" if options else self.name
+    def row(self) -> str:
+        """What its rows are called."""
+        return self.label or self.name
 
 
 class RunSpec(Common):
@@ -181,15 +177,10 @@ class RunSpec(Common):
     @classmethod
     def distinct(cls, value: list[SearcherPart]) -> list[SearcherPart]:
         """Rows must be told apart."""
-        labels = [part.label for part in value]
-        if len(set(labels)) < len(labels):
-            raise ValueError(f"the same searcher twice: {', '.join(labels)}")
+        rows = [part.row for part in value]
+        if len(set(rows)) < len(rows):
+            raise ValueError(f"two searchers with one name: {', '.join(rows)}; give each a label")
         return value
-
-    @property
-    def search_proxy(self) -> Proxy:
-        """What candidates are trained under."""
-        return self.full_proxy if self.proxy is None else self.proxy.proxy()
 
 
 class ArchitecturesPart(Part):
@@ -251,10 +242,7 @@ def put(content: JSON, setting: str) -> None:
     *path, last = key.strip().split(".")
     place: Any = content
     for word in path:
-        if isinstance(place, list):
-            place = place[list_place(place, word, setting)]
-        else:
-            place = place.setdefault(word, {})
+        place = place[list_place(place, word, setting)] if isinstance(place, list) else place.setdefault(word, {})
         if not isinstance(place, dict | list):
             raise BadInput(f"--set {setting}: {word} holds a value, not a table")
     if isinstance(place, list):
@@ -277,7 +265,7 @@ def first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     place = [str(word) for word in problem["loc"] if word not in ("table", "live") or problem["loc"].index(word) == 0]
     where = ".".join(place)
     if problem["type"] == "extra_forbidden":
-        return f"no key {where!r}; {nearest(place[-1], keys_beside(kind, problem['loc']))}"
+        return f"no key {where!r}: {nearest(place[-1], keys_beside(kind, problem['loc']))}"
     if problem["type"] == "missing":
         return f"the key {where!r} is missing"
     if problem["type"] == "value_error":

@@ -1,4 +1,4 @@
-"""How far each proxy's ranking of networks can be trusted: rank agreement with full training, beside the noise ceiling."""
+"""How far each proxy's ranking can be trusted: its agreement with full training, beside the noise ceiling."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from suite.arena import Arena
-from suite.consistency import MEASURES, bootstrap, ceiling
+from suite.consistency import MEASURES, Interval, bootstrap, ceiling
 from suite.evaluators.recorded import Log, Recorded
-from suite.ledger import Ledger, MixedClocks
+from suite.evaluators.table import OTHER_SEEDS
+from suite.folder import Row
+from suite.ledger import Ledger
 from suite.spaces import SearchSpace
 from suite.spec import StudySpec
 from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
+
+Errors: TypeAlias = npt.NDArray[np.float64]
 
 WITH_INTERVAL = ("tau", "weighted_tau", "spearman", "top10_overlap")
 """Measures whose ends of the interval have columns of their own."""
@@ -30,8 +36,6 @@ SCORES = (
     "space", "dataset", "architecture", "proxy", "seed", "val_error", "test_error", "device_s", "params", "macs",
     "failure",
 )  # fmt: skip
-
-Row = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -76,18 +80,27 @@ def architectures(spec: StudySpec, space: SearchSpace, base: Path) -> tuple[Arch
     return tuple(archs)
 
 
-def conduct(
-    spec: StudySpec, arena: Arena, archs: Sequence[Architecture], log: Log, tick: Callable[[], None]
-) -> Study:
+def check(spec: StudySpec, arena: Arena) -> None:
+    """Raises BadInput or Unsupported for what would fail later: proxies that cannot be trained, or one twice."""
+    proxies = [part.proxy(arena.space, arena.side) for part in spec.proxies]
+    for number, proxy in enumerate(proxies):
+        arena.check(proxy)
+        if proxy in proxies[:number]:
+            raise BadInput(f"proxies: {proxy} is there twice")
+
+
+def answers_due(spec: StudySpec, arena: Arena, archs: int) -> int:
+    """Answers of a whole study on one arena."""
+    return archs * (len(spec.proxies) + spec.full_seeds * (2 if arena.simulated else 1))
+
+
+def conduct(spec: StudySpec, arena: Arena, archs: Sequence[Architecture], log: Log, tick: Callable[[], None]) -> Study:
     """Train (or look up) every network under every proxy and in full; `tick` is called once an answer.
 
     Raises:
         Unsupported: The space or table cannot serve a proxy; nothing was trained.
     """
-    proxies = [part.proxy() for part in spec.proxies]
-    if not arena.simulated:
-        for proxy in proxies:
-            arena.space.check_proxy(proxy)
+    proxies = [part.proxy(arena.space, arena.side) for part in spec.proxies]
     seeds = range(spec.seed0, spec.seed0 + spec.full_seeds)
 
     def answers(evaluator: Recorded, proxy: Proxy, seed: int) -> list[Evaluation]:
@@ -117,15 +130,14 @@ def consistency_rows(study: Study, spec: StudySpec, command: str) -> Iterator[Ro
     arena = study.arena
     valid = np.array([[answer.metrics["val_error"] for answer in answers] for answers in study.full]).T  # (n, seeds)
     judged = np.array([[arena.judge_error(answer) for answer in answers] for answers in study.judged]).T
-    truth, top, kind = noise_ceiling(valid, judged, arena, spec)
+    truth = judged[:, 0] if arena.simulated else judged.mean(axis=1)
+    top, kind = noise_ceiling(valid, judged, arena, spec)
     full_s, full_macs = mean_costs([answer for answers in study.judged for answer in answers])
     for number, (proxy, answers) in enumerate(study.proxies.items()):
         errors = np.array([answer.metrics["val_error"] for answer in answers])
         rng = np.random.default_rng([spec.seed0, number])
         found = bootstrap(errors, truth, measures=tuple(MEASURES), draws=spec.draws, rng=rng)
-        ends = {
-            f"{name}_{end}": getattr(found[name], end) for name in WITH_INTERVAL for end in ("low", "high")
-        }
+        ends = {f"{name}_{end}": getattr(found[name], end) for name in WITH_INTERVAL for end in ("low", "high")}
         device_s, macs = mean_costs(answers)
         ledger = Ledger()
         for answer in (*answers, *study.judged[0]):
@@ -154,6 +166,25 @@ def consistency_rows(study: Study, spec: StudySpec, command: str) -> Iterator[Ro
             "device": ledger.device,
             "command": command,
         }
+
+
+def noise_ceiling(valid: Errors, judged: Errors, arena: Arena, spec: StudySpec) -> tuple[Interval, str]:
+    """How well full training ranks as a proxy of itself, and in which sense.
+
+    Args:
+        valid: What a search sees of full training, shape (n, seeds) [%].
+        judged: What the judge sees of it, likewise.
+        arena: Where they come from.
+        spec: How many draws.
+    """
+    rng = np.random.default_rng([spec.seed0, len(spec.proxies)])
+    if spec.full_seeds == 1:
+        found = bootstrap(valid[:, 0], judged[:, 0], measures=("tau",), draws=spec.draws, rng=rng)["tau"]
+        return found, "full validation, one training"
+    if arena.judge == OTHER_SEEDS:
+        return ceiling(valid, valid, draws=spec.draws, rng=rng), "full validation, other seeds"
+    found = ceiling(valid, judged, draws=spec.draws, rng=rng)
+    return found, "full validation, the table's test mean" if arena.simulated else "full validation, other seeds' test"
 
 
 def score_rows(study: Study) -> Iterator[Row]:

@@ -5,10 +5,23 @@ Everything else imports this file and this file imports nothing of the suite.
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """The end of a refusal: the nearest right name and all of them.
+
+    >>> nearest("cifar01", ["cifar10", "digits"])
+    "did you mean 'cifar10'? There are cifar10, digits"
+    """
+    words = list(words)
+    close = [right for right in words if right.startswith(word)] or difflib.get_close_matches(word, words, 1)
+    return (f"did you mean {close[0]!r}? There are " if close else "there are ") + ", ".join(words)
+
 
 Architecture: TypeAlias = tuple[int, ...]
 """One option index per decision; the space gives it meaning."""

@@ -1,8 +1,8 @@
 """Answers from the log first: running the same command again goes on where a killed run stopped.
 
 A log is a file of JSON lines, one an answer, appended and (where the answer cost real seconds) synced to disk before
-the search hears of it. Several searches share one log; each has its name in the field `run`. The format is documented in
-docs/tables.md: our logs are tables too.
+the search hears of it. Several searches share one log; each has its name in the field `run`. docs/tables.md has the
+format: our logs are tables too.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Log:
             if not cost.simulated:
                 self.sync()
         except OSError as error:
-            raise BadInput(f"{self.path}: {error.strerror}; make room and run the same command again") from None
+            raise self.unwritten(error) from None
 
     def sync(self) -> None:
         """Everything appended so far is on disk when this returns."""
@@ -115,13 +115,16 @@ class Log:
         os.fsync(self.file.fileno())
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, everything on disk."""
         try:
-            self.sync()
+            with self.file:
+                self.sync()
         except OSError as error:
-            raise BadInput(f"{self.path}: {error.strerror}; make room and run the same command again") from None
-        finally:
-            self.file.close()
+            raise self.unwritten(error) from None
+
+    def unwritten(self, error: OSError) -> BadInput:
+        """One line for a disk that is full or gone."""
+        return BadInput(f"{self.path}: {error.strerror}; make room and run the same command again")
 
     def __enter__(self) -> Log:
         return self

@@ -37,9 +37,9 @@ def build(
         Unsupported: The space has no networks, or not under `proxy`.
 
     >>> from suite.spaces import SPACES
-    >>> space, proxy = SPACES["nas_bench_201"], Proxy(epochs=1, channels=4, resolution=8, cells=1)
-    >>> network = build(space, (3, 0, 1, 4, 2, 3), proxy, classes=10, image_channels=1, seed=0)
-    >>> sum(weight.numel() for weight in network.parameters()) == space.params((3, 0, 1, 4, 2, 3), proxy, image_channels=1)
+    >>> space, arch, proxy = SPACES["nas_bench_201"], (3, 0, 1, 4, 2, 3), Proxy(epochs=1, channels=4, resolution=8)
+    >>> network = build(space, arch, proxy, classes=10, image_channels=1, seed=0)
+    >>> sum(weight.numel() for weight in network.parameters()) == space.params(arch, proxy, image_channels=1)
     True
     """
     if space.name not in NETWORKS:

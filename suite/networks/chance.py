@@ -1,4 +1,4 @@
-"""Chance for training: a generator of its own for everything that is drawn, so that nothing depends on what was before."""
+"""Chance for training: a generator for each thing that is drawn, so that nothing depends on what was drawn before."""
 
 from __future__ import annotations
 

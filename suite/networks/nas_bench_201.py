@@ -44,7 +44,7 @@ class Cell(nn.Module):
 
 
 class Network(nn.Module):
-    """Stem, three stages of cells with a reduction before the second and third, norm, mean over the image, classifier."""
+    """Stem, three stages of cells with reductions between them, norm, ReLU, mean over the image, classifier."""
 
     def __init__(self, arch: Architecture, *, channels: int, depth: int, classes: int, image_channels: int) -> None:
         super().__init__()

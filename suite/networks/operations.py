@@ -61,8 +61,8 @@ class Reduction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (n, inputs, h, w) to (n, outputs, h / 2, w / 2)."""
-        residual: Tensor = self.second(self.first(x))
-        return residual + self.shortcut(F.avg_pool2d(x, 2))
+        halved: Tensor = self.second(self.first(x)) + self.shortcut(F.avg_pool2d(x, 2))
+        return halved
 
 
 @torch.no_grad()
@@ -85,4 +85,4 @@ def initialise(network: nn.Module, seed: int) -> None:
                 drawn = torch.empty(tensor.shape).uniform_(-bound, bound, generator=generator(seed, f"{place}.{name}"))
                 tensor.copy_(drawn)
         elif any(True for _ in module.parameters(recurse=False)):
-            raise Unsupported(f"no initial weights are known for {type(module).__name__} ({place}); use Conv2d or Linear")
+            raise Unsupported(f"{place}: no initial weights are known for {type(module).__name__}; use Conv2d, Linear")

@@ -9,17 +9,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from suite.ledger import PHASES, gpu_days
 from suite.report import words
 from suite.report.contract import Row, Source
 from suite.types import JSON, SIMULATED
 
 T = TypeVar("T")
-
-PHASES = ("search", "proxy", "full training", "judging")
-"""As docs/cost.md defines them; judging is not part of GPU-days."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Axis:
         return round(100 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low))), 2)
 
     @classmethod
-    def over(cls, values: Iterable[float], *, wanted: int = 4) -> Axis:
+    def over(cls, values: Iterable[float], *, wanted: int = 6) -> Axis:
         """The axis that shows all the finite values, with round ticks.
 
         >>> Axis.over([6.0, 6.9]).ticks
@@ -150,15 +148,30 @@ class Curves:
     """Searchers whose clock the folder leaves open."""
     figure: str = ""
 
+    @property
+    def banded(self) -> list[str]:
+        """Searchers whose interval is drawn: all, or where their bands would hide one another the five best."""
+        return list(self.lines) if len(self.lines) <= 8 else list(self.lines)[:5]
+
 
 @dataclass(frozen=True)
 class Ledger:
-    """What each searcher cost, by phase."""
+    """What each searcher cost on each data set, by phase."""
 
     place: Place
+    """Of all its rows; its data set is left open."""
     phases: tuple[str, ...]
     rows: list[Row]
-    """searcher, one entry a phase [device s], evaluations, gpu_days, macs, energy_j."""
+    """searcher, dataset, one entry a phase [device s], charged_s, evaluations, gpu_days, macs, energy_j."""
+
+    @property
+    def datasets(self) -> list[str]:
+        """Those of its rows."""
+        return _seen(row["dataset"] for row in self.rows)
+
+    def known(self, column: str) -> bool:
+        """Whether any row has a value there."""
+        return any(math.isfinite(row[column]) for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -237,8 +250,9 @@ class Failure:
     dataset: str
     proxy: str
     reason: str
-    count: int
-    of: int
+    count: float
+    of: float
+    """nan if not known."""
 
 
 @dataclass(frozen=True)
@@ -326,7 +340,10 @@ def leaderboards(rows: Sequence[Row], source: Source | None = None) -> list[Lead
     winners = _table(source, "winners.csv") if source else []
     boards = []
     for group in _groups(rows, lambda row: (_place(name, row), row["evaluator"], row["judge"])):
-        ranked = sorted(group, key=lambda row: (_last(row["judge_error_mean"]), row["searcher"]))
+        ranked = [
+            {**row, "remark": "; ".join(filter(None, (row.get("options", ""), row["note"])))}
+            for row in sorted(group, key=lambda row: (_last(row["judge_error_mean"]), row["searcher"]))
+        ]
         estimates = [_estimate(row, "judge_error_mean", "judge_error_low", "judge_error_high") for row in ranked]
         best, overlapping = lowest(estimates)
         others = [ranked[i]["searcher"] for i in overlapping]
@@ -354,7 +371,7 @@ def _board_headline(ranked: list[Row], estimates: list[Estimate], others: list[s
     first, best = ranked[0]["searcher"], estimates[0]
     if not math.isfinite(best.mean):
         return "No judge error is known."
-    error = f"{words.interval(best.mean, best.low, best.high)} %"
+    error = f"{words.interval(best.mean, best.low, best.high)}\N{NO-BREAK SPACE}%"
     if len(ranked) == 1:
         return f"{first}: judge error {error}. There is no other searcher to compare it with."
     if not others:
@@ -406,6 +423,8 @@ def _curves(source: Source) -> list[Curves]:
                 clock, device = clocks.pop() if clocks else ("", "")
                 place = Place(source.name, mine[0]["space"], mine[0]["dataset"], clock, device)
                 placed.setdefault(place, {})[mine[0]["searcher"]] = whole
+        if left_out and not placed:
+            placed[Place(source.name, group[0]["space"], group[0]["dataset"], "", "")] = {}
         for i, (place, lines) in enumerate(placed.items()):
             order = sorted(lines, key=lambda name: (lines[name][-1]["judge_error_mean"], name))
             result.append(Curves(place, {name: lines[name] for name in order}, left_out if i == 0 else []))
@@ -430,24 +449,28 @@ def _clocks(source: Source, row: Row) -> set[tuple[str, str]]:
 
 def _ledgers(source: Source) -> list[Ledger]:
     ledgers = []
-    for group in _groups(_table(source, "ledger.csv"), lambda row: _place(source.name, row)):
+    for group in _groups(_table(source, "ledger.csv"), lambda row: replace(_place(source.name, row), dataset="")):
         named = {row["phase"] for row in group}
-        phases = tuple(p for p in (*PHASES, *_seen(row["phase"] for row in group if row["phase"] not in PHASES)) if p in named)
+        phases = (
+            *(p for p in PHASES if p in named),
+            *_seen(row["phase"] for row in group if row["phase"] not in PHASES),
+        )
         rows = []
-        for mine in _groups(group, lambda row: row["searcher"]):
+        for mine in _groups(group, lambda row: (row["dataset"], row["searcher"])):
             charged = [row for row in mine if row["phase"] != "judging"]
             rows.append(
                 {
                     "searcher": mine[0]["searcher"],
+                    "dataset": mine[0]["dataset"],
                     **{p: _sum(row["device_s"] for row in mine if row["phase"] == p) for p in phases},
                     "evaluations": _sum(row["evaluations"] for row in charged),
                     "charged_s": _sum(row["device_s"] for row in charged),
-                    "gpu_days": _sum(row["device_s"] for row in charged) / 86_400,
+                    "gpu_days": gpu_days(_sum(row["device_s"] for row in charged)),
                     "macs": _sum(row["macs"] for row in charged),
                     "energy_j": _sum(row["energy_j"] for row in charged),
                 }
             )
-        ledgers.append(Ledger(_place(source.name, group[0]), phases, rows))
+        ledgers.append(Ledger(replace(_place(source.name, group[0]), dataset=""), phases, rows))
     return ledgers
 
 
@@ -463,7 +486,7 @@ def studies(rows: Sequence[Row], source: str = "") -> list[Study]:
     for group in _groups(rows, lambda row: (_place(source, row), row["judge"])):
         ranked = sorted(group, key=lambda row: (_last(-row["tau"]), row["proxy"]))
         estimates = [Estimate(-row["tau"], -row["tau_high"], -row["tau_low"]) for row in ranked]
-        best, overlapping = lowest(estimates)
+        _, overlapping = lowest(estimates)
         widths = [row["tau_high"] - row["tau_low"] for row in ranked if math.isfinite(row["tau_high"] - row["tau_low"])]
         digits = 3 if widths and max(widths) < 0.05 else 2
         others = [ranked[i]["proxy"] for i in overlapping]
@@ -474,7 +497,7 @@ def studies(rows: Sequence[Row], source: str = "") -> list[Study]:
                 judge=group[0]["judge"],
                 rows=ranked,
                 digits=digits,
-                headline=_study_headline(ranked[0], others, len(ranked), digits) if best is not None else "No tau is known.",
+                headline=_study_headline(ranked[0], others, len(ranked), digits),
                 axis=_tau_axis(min(shown, default=0.0)),
                 tied=frozenset([ranked[0]["proxy"], *others] if others else []),
             )
@@ -484,10 +507,12 @@ def studies(rows: Sequence[Row], source: str = "") -> list[Study]:
 
 def _tau_axis(low: float) -> Axis:
     floor = min(0.0, math.floor(5 * low) / 5)
-    return Axis(floor, 1.0, tuple(round(floor + 0.2 * i, 1) for i in range(round((1 - floor) / 0.2) + 1)), 1)
+    return Axis(floor, 1.0, tuple(0.5 * i for i in range(math.ceil(2 * floor), 3)), 1)
 
 
 def _study_headline(best: Row, others: list[str], many: int, digits: int) -> str:
+    if not math.isfinite(best["tau"]):
+        return "No tau is known."
     tau = words.interval(best["tau"], best["tau_low"], best["tau_high"], digits)
     ceiling = best["ceiling_tau"]
     beside = f"of a possible {words.number(ceiling, digits)}" if math.isfinite(ceiling) else "with no ceiling measured"
@@ -507,8 +532,7 @@ def _scatters(source: Source) -> list[Scatter]:
     for group in _groups(_table(source, "scores.csv"), lambda row: (row["space"], row["dataset"])):
         space, dataset = group[0]["space"], group[0]["dataset"]
         full = [row for row in group if row["proxy"] == "full"]
-        tested = any(math.isfinite(row["test_error"]) for row in full)
-        column = "test_error" if tested and judges.get((space, dataset), "test") == "test" else "val_error"
+        column = "test_error" if any(math.isfinite(row["test_error"]) for row in full) else "val_error"
         truth = _means(full, column)
         panels = []
         for mine in _groups((row for row in group if row["proxy"] != "full"), lambda row: row["proxy"]):
@@ -520,15 +544,17 @@ def _scatters(source: Source) -> list[Scatter]:
                 panels.append((_mean(row["device_s"] for row in mine), Panel(mine[0]["proxy"], pairs, failed, tau)))
         if panels:
             ordered = [panel for _, panel in sorted(panels, key=lambda p: _last(p[0]))]
-            error = f"full training: {'test' if column == 'test_error' else 'validation'} error [%]"
+            judge = judges.get((space, dataset), "test") if column == "test_error" else "validation"
+            error = f"error of full training [%]\n{judge}"
             scatters.append(Scatter(source.name, space, dataset, error, ordered))
     return scatters
 
 
 def _means(rows: Iterable[Row], column: str) -> dict[str, float]:
     """Mean over the seeds that trained, by architecture."""
-    means = {g[0]["architecture"]: _mean(row[column] for row in g) for g in _groups(rows, lambda row: row["architecture"])}
-    return {architecture: mean for architecture, mean in means.items() if math.isfinite(mean)}
+    groups = _groups(rows, lambda row: row["architecture"])
+    means = ((group[0]["architecture"], _mean(row[column] for row in group)) for group in groups)
+    return {architecture: mean for architecture, mean in means if math.isfinite(mean)}
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -547,11 +573,8 @@ def _failures(source: Source) -> list[Failure]:
     if not scores:
         for row in _table(source, "consistency.csv"):
             if row["failed"] > 0:
-                n = int(row["failed"] + row["n"]) if math.isfinite(row["n"]) else int(row["failed"])
-                reason = "reason not recorded"
-                failures.append(
-                    Failure(source.name, row["space"], row["dataset"], row["proxy"], reason, int(row["failed"]), n)
-                )
+                place, counts = (source.name, row["space"], row["dataset"], row["proxy"]), (row["failed"], row["n"])
+                failures.append(Failure(*place, "reason not recorded", *counts))
     return failures
 
 

@@ -55,12 +55,16 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """The public contract: which columns each file has. docs/report.md says what they mean."""
 
 TEXT = frozenset(
-    "searcher space dataset evaluator judge clock device note command architecture phase proxy ceiling failure".split()
-)
+    {
+        "searcher", "space", "dataset", "evaluator", "judge", "clock", "device", "note", "command", "architecture",
+        "phase", "proxy", "ceiling", "failure",
+    }
+)  # fmt: skip
 """The columns that are text; all others are numbers."""
 
 NUMBERS = frozenset(column for columns in COLUMNS.values() for column in columns) - TEXT
 
+SPECS = ("spec.resolved.toml", "spec.toml")
 CLOCKS = ("simulated", "measured", "")
 
 
@@ -74,7 +78,7 @@ class Source:
     """Rows by file name; a file that is not there has none."""
     environment: JSON
     spec: str
-    """The text of spec.toml; empty if there is none."""
+    """The text of the resolved spec; empty if there is none."""
 
 
 def read_folder(folder: Path) -> list[Source]:
@@ -109,7 +113,7 @@ def _read_source(folder: Path, name: str) -> Source:
             raise BadInput(f"{folder / 'environment.json'}: not JSON: {error}") from error
         if not isinstance(environment, dict):
             raise BadInput(f"{folder / 'environment.json'}: holds no object of names and values")
-    spec = _text(folder / "spec.toml") if (folder / "spec.toml").is_file() else ""
+    spec = next((_text(folder / file) for file in SPECS if (folder / file).is_file()), "")
     return Source(name, tables, environment, spec)
 
 
@@ -178,4 +182,3 @@ def _typed(cells: Iterable[tuple[str, Any]], where: str) -> Row:
         else:
             row[column] = text
     return row
-

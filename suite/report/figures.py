@@ -9,13 +9,14 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from suite.report import words
-from suite.report.content import Content, Curves, Leaderboard, Scatter, Study
+from suite.report.content import Content, Curves, Leaderboard, Place, Scatter, Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,9 +27,15 @@ VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PANEL: "--panel", B
 """Colours that turn into the page's own inside the HTML."""
 
 PALETTE = (
-    "#2f6fc4", "#d9782d", "#2a9d6f", "#c94a5a", "#8560c5", "#a0743f", "#ce68a2", "#6f7d8c", "#94962f", "#1f9fb4",
+    "#3c78c9", "#d9782d", "#2a9d6f", "#c94a5a", "#8560c5", "#a0743f", "#ce68a2", "#6f7d8c", "#94962f", "#1f9fb4",
 )  # fmt: skip
 """Readable on white and on near black; a searcher has the same one in every figure and table."""
+
+BESIDE = (
+    (6, 0, "left", "center"), (-6, 0, "right", "center"), (5, 7, "left", "bottom"), (-5, 7, "right", "bottom"),
+    (5, -7, "left", "top"), (-5, -7, "right", "top"),
+)  # fmt: skip
+"""Where a name may stand, best first: offset from its point [points] and alignment."""
 
 MANY = 1500
 """Points of a panel from which on they are drawn as pixels."""
@@ -57,8 +64,8 @@ def draw(content: Content, mark: str) -> tuple[Content, dict[str, Drawn]]:
     """
     drawn: dict[str, Drawn] = {}
 
-    def add(kind: str, parts: Sequence[str], paint: Callable[[], Figure]) -> str:
-        stem = "-".join(filter(None, (_slug(part) for part in (kind, *parts))))
+    def add(kind: str, place: Place | Scatter, paint: Callable[[], Figure]) -> str:
+        stem = "-".join(filter(None, map(_slug, (kind, place.source, place.space, place.dataset))))
         name, i = stem, 2
         while name in drawn:
             name, i = f"{stem}-{i}", i + 1
@@ -66,25 +73,22 @@ def draw(content: Content, mark: str) -> tuple[Content, dict[str, Drawn]]:
         return name
 
     boards = [
-        replace(b, figure=add("leaderboard", (b.place.source, b.place.space, b.place.dataset), lambda b=b: _forest(b, content)))  # type: ignore[misc]
-        if b.best
-        else b
-        for b in content.leaderboards
+        replace(board, figure=add("leaderboard", board.place, partial(_forest, board, content)))
+        if board.best
+        else board
+        for board in content.leaderboards
     ]
     curves = [
-        replace(c, figure=add("anytime", (c.place.source, c.place.space, c.place.dataset), lambda c=c: _anytime(c, content)))  # type: ignore[misc]
+        replace(c, figure=add("anytime", c.place, partial(_anytime, c, content))) if c.lines else c
         for c in content.curves
     ]
     studies = [
-        replace(s, figure=add("consistency", (s.place.source, s.place.space, s.place.dataset), lambda s=s: _consistency(s)))  # type: ignore[misc]
-        if any(math.isfinite(row["tau"]) and row["device_s"] > 0 for row in s.rows)
-        else s
-        for s in content.studies
+        replace(study, figure=add("consistency", study.place, partial(_consistency, study)))
+        if any(math.isfinite(row["tau"]) and row["device_s"] > 0 for row in study.rows)
+        else study
+        for study in content.studies
     ]
-    scatters = [
-        replace(s, figure=add("scatter", (s.source, s.space, s.dataset), lambda s=s: _scatter(s)))  # type: ignore[misc]
-        for s in content.scatters
-    ]
+    scatters = [replace(s, figure=add("scatter", s, partial(_scatter, s))) for s in content.scatters]
     return replace(content, leaderboards=boards, curves=curves, studies=studies, scatters=scatters), drawn
 
 
@@ -130,7 +134,8 @@ def _inline(svg: str) -> str:
     opening, rest = svg.split(">", 1)
     box = re.search(r'viewBox="([^"]*)"', opening)
     width = re.search(r'width="([\d.]+)pt"', opening)
-    assert box is not None and width is not None  # matplotlib writes both
+    if box is None or width is None:
+        raise ValueError("an SVG of matplotlib has a viewBox and a width")
     rest = re.sub(r'<g id="[^"]*"', "<g", rest)
     for value, variable in VARIABLES.items():
         rest = rest.replace(value, f"var({variable})")
@@ -169,49 +174,59 @@ def _forest(board: Leaderboard, content: Content) -> Figure:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel(f"judge error [%], mean and 95 % interval over {board.seeds}\n{_label(board.place.dataset)}, {words.judged(board.judge)}")
+    where = f"{_label(board.place.dataset)}, {words.judged(board.judge)}"
+    axes.set_xlabel(f"judge error [%], mean and 95 % interval over {board.seeds}\n{where}")
     return figure
 
 
 def _anytime(curves: Curves, content: Content) -> Figure:
     """Judge error of the incumbent against device seconds."""
-    figure = _figure(7.6, max(3.5, 1.2 + 0.19 * len(curves.lines)))
+    figure = _figure(10.6, max(3.9, 1.2 + 0.19 * min(24, len(curves.lines))))
     axes = figure.subplots()
-    axes.set_xscale("log")
+    _log_seconds(axes, [row["device_s"] for rows in curves.lines.values() for row in rows])
     for searcher, rows in curves.lines.items():
         i = content.searchers.index(searcher)
         tint, dash = PALETTE[i % len(PALETTE)], ("-", "--", ":")[i // len(PALETTE) % 3]
         x, mean = [row["device_s"] for row in rows], [row["judge_error_mean"] for row in rows]
         banded = [row for row in rows if math.isfinite(row["judge_error_low"] + row["judge_error_high"])]
-        if len(banded) > 1:
+        if len(banded) > 1 and searcher in curves.banded:
             axes.fill_between(
                 [row["device_s"] for row in banded],
                 [row["judge_error_low"] for row in banded],
                 [row["judge_error_high"] for row in banded],
-                step="post", color=tint, alpha=0.16, lw=0,
+                step="post", color=tint, alpha=0.12, lw=0,
             )  # fmt: skip
         axes.step(x, mean, where="post", color=tint, ls=dash, lw=1.6, label=_label(searcher))
         if len(rows) == 1:
             axes.plot(x, mean, "o", color=tint, ms=4)
-    bottom, top = _closer(curves)
+    bottom, top, left = _closer(curves)
     if top > bottom:
         axes.set_ylim(bottom, top)
+        axes.set_xlim(left=left)
     axes.set_xlabel(f"search cost [device s]: {curves.place.seconds}")
-    axes.set_ylabel(f"judge error of the incumbent [%]\n{_label(curves.place.dataset)}")
+    axes.set_ylabel(f"{_label(curves.place.dataset)}: judge error of the incumbent [%]")
     columns = 2 if len(curves.lines) > 24 else 1
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=columns, handlelength=1.6)
     return figure
 
 
-def _closer(curves: Curves) -> tuple[float, float]:
-    """Limits that keep the final errors apart: the first, far worse incumbents are cut off above."""
+def _closer(curves: Curves) -> tuple[float, float, float]:
+    """Limits that keep the final errors apart: the first, far worse incumbents are cut off, above and to the left."""
     every = [row for rows in curves.lines.values() for row in rows]
     finals = [rows[-1]["judge_error_mean"] for rows in curves.lines.values()]
-    bottom = min(min(row["judge_error_mean"], _last(row["judge_error_low"])) for row in every)
-    highest = max(row["judge_error_mean"] for row in every)
-    spread = max(max(finals) - bottom, 0.02 * abs(bottom), 1e-6)
-    top = min(highest, bottom + 6 * spread)
-    return bottom - 0.04 * (top - bottom), top + 0.04 * (top - bottom)
+    first, last = min(row["device_s"] for row in every), max(row["device_s"] for row in every)
+    halfway = sorted(
+        next((row["judge_error_mean"] for row in reversed(rows) if row["device_s"] ** 2 <= first * last), finals[0])
+        for rows in curves.lines.values()
+    )
+    bottom = min(
+        min(row["judge_error_mean"] for row in every),
+        min(_last(rows[-1]["judge_error_low"]) for rows in curves.lines.values()),
+    )
+    spread = max(max(finals) - bottom, 0.01 * abs(bottom), 1e-6)
+    top = min(max(row["judge_error_mean"] for row in every), max(bottom + 6 * spread, halfway[len(halfway) // 2]))
+    left = min(row["device_s"] for row in every if row["judge_error_mean"] <= top)
+    return bottom - 0.04 * (top - bottom), top + 0.04 * (top - bottom), left / (last / left) ** 0.02
 
 
 def _last(value: float) -> float:
@@ -221,9 +236,8 @@ def _last(value: float) -> float:
 def _consistency(study: Study) -> Figure:
     """Tau against device seconds a network, with the ceiling."""
     rows = [row for row in study.rows if math.isfinite(row["tau"]) and row["device_s"] > 0]
-    figure = _figure(7.6, 4.2)
+    figure = _figure(10.6, 4.4)
     axes = figure.subplots()
-    axes.set_xscale("log")
     _ceiling(axes, study, rows)
     for row in rows:
         x = row["device_s"]
@@ -231,7 +245,8 @@ def _consistency(study: Study) -> Figure:
             axes.plot([x, x], [row["tau_low"], row["tau_high"]], color=ACCENT, lw=1.5, alpha=0.75)
         axes.plot([x], [row["tau"]], "o", color=ACCENT, ms=5.5, mec=PANEL, mew=0.8)
     seconds = [row["device_s"] for row in rows] + ([study.full_device_s] if study.full_device_s > 0 else [])
-    axes.set_xlim(min(seconds) / 1.6, max(seconds) * 1.6)
+    _log_seconds(axes, seconds)
+    axes.set_xlim(min(seconds) / 1.4, max(seconds) * 1.4)
     values = [v for row in study.rows for v in (row["tau"], row["tau_low"], row["tau_high"], row["ceiling_high"])]
     low, high = min(v for v in values if math.isfinite(v)), max(v for v in values if math.isfinite(v))
     axes.set_ylim(max(-1.02, low - 0.08 - 0.1 * (high - low)), min(1.02, high + 0.08 + 0.1 * (high - low)))
@@ -242,7 +257,7 @@ def _consistency(study: Study) -> Figure:
             transform=axes.get_xaxis_transform(),
         )  # fmt: skip
     axes.set_xlabel(f"device seconds a network: {study.place.seconds}")
-    axes.set_ylabel(f"Kendall's tau-b with full training\n{_label(study.place.dataset)}")
+    axes.set_ylabel(f"{_label(study.place.dataset)}: Kendall's tau-b with full training")
     _names(figure, axes, [(row["device_s"], row["tau"], row["tau_low"], row["tau_high"], row["proxy"]) for row in rows])
     return figure
 
@@ -257,10 +272,11 @@ def _ceiling(axes: Axes, study: Study, rows: list[dict[str, Any]]) -> None:
     if math.isfinite(common["ceiling_low"]) and math.isfinite(common["ceiling_high"]):
         axes.axhspan(common["ceiling_low"], common["ceiling_high"], color=BAND, lw=0)
     axes.axhline(common["ceiling_tau"], color=MUTED, lw=1)
-    text = f" ceiling {words.number(common['ceiling_tau'], study.digits)}: {_label(common['ceiling'] or 'full training')}"
+    kind = _label(common["ceiling"] or "full training", 60)
     axes.text(
-        0.005, common["ceiling_tau"], text, color=MUTED, fontsize=8, va="bottom", transform=axes.get_yaxis_transform()
-    )
+        0.008, common["ceiling_tau"], f"ceiling {words.number(common['ceiling_tau'], study.digits)}: {kind}",
+        color=MUTED, fontsize=8, va="bottom", transform=axes.get_yaxis_transform(),
+    )  # fmt: skip
 
 
 def _names(figure: Figure, axes: Axes, points: list[tuple[float, float, float, float, str]]) -> None:
@@ -268,7 +284,7 @@ def _names(figure: Figure, axes: Axes, points: list[tuple[float, float, float, f
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.transforms import Bbox
 
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     renderer, scale = canvas.get_renderer(), figure.dpi / 72
     inside = axes.get_window_extent()
@@ -278,10 +294,9 @@ def _names(figure: Figure, axes: Axes, points: list[tuple[float, float, float, f
         taken.append(Bbox.from_extents(px - pad, py - pad, px + pad, py + pad))
         if math.isfinite(low) and math.isfinite(high):
             bottom, top = axes.transData.transform([(x, low), (x, high)])[:, 1]
-            taken.append(Bbox.from_extents(px - scale, bottom, px + scale, top))
+            taken.append(Bbox.from_extents(px - 3 * scale, bottom, px + 3 * scale, top))
     for x, y, _, _, name in points:
-        for dx, dy, ha, va in ((6, 0, "left", "center"), (-6, 0, "right", "center"), (5, 7, "left", "bottom"),
-                               (-5, 7, "right", "bottom"), (5, -7, "left", "top"), (-5, -7, "right", "top")):  # fmt: skip
+        for dx, dy, ha, va in BESIDE:
             text = axes.annotate(
                 _label(name, 24), (x, y), xytext=(dx, dy), textcoords="offset points", ha=ha, va=va, fontsize=7.5
             )
@@ -297,7 +312,7 @@ def _scatter(scatter: Scatter) -> Figure:
     """Proxy error against full error, a panel a proxy, cheapest first."""
     columns = min(4, len(scatter.panels))
     lines = math.ceil(len(scatter.panels) / columns)
-    figure = _figure(max(3.4, 1.95 * columns + 0.5), 2.1 * lines + 0.35)
+    figure = _figure(max(3.6, 2.5 * columns + 0.5), 2.3 * lines + 0.35)
     grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
     truths = [truth for panel in scatter.panels for _, truth in panel.pairs]
     for i, axes in enumerate(grid.flat):
@@ -321,9 +336,20 @@ def _scatter(scatter: Scatter) -> Figure:
     return figure
 
 
+def _log_seconds(axes: Axes, seconds: list[float]) -> None:
+    """A logarithmic axis with plain numbers, more of them where it is short."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    span = max(seconds) / min(seconds)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if span > 1000 else (1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def _wide(axes: Axes, values: list[float], which: str) -> None:
     """A logarithmic axis for errors from good to chance, else a linear one."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator, ScalarFormatter
+    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = min(values), max(values)
@@ -331,7 +357,7 @@ def _wide(axes: Axes, values: list[float], which: str) -> None:
         axis.set_major_locator(MaxNLocator(4))
         return
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,)))
-    axis.set_major_formatter(ScalarFormatter())
+    marks = [m * 10.0**e for e in range(-12, 13) for m in (1, 2, 5)]
+    axis.set_major_locator(FixedLocator([mark for mark in marks if 0.9 * low < mark < 1.1 * high]))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())

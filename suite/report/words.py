@@ -7,6 +7,8 @@ import math
 from suite.types import SIMULATED
 
 UNKNOWN = "–"
+UNITS = ((1e-3, 1e-6, "µs"), (1, 1e-3, "ms"), (120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"))
+"""Below how many seconds, one of what in seconds, its name."""
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -48,12 +50,12 @@ def possible(tau: float, ceiling: float, digits: int = 2) -> str:
 def count(value: float) -> str:
     """A count, or a mean of counts.
 
-    >>> count(15625.0), count(96.5), count(math.nan)
-    ('15,625', '96.5', '–')
+    >>> count(15625.0), count(96.5), count(2.5), count(math.nan)
+    ('15,625', '96', '2.5', '–')
     """
     if not math.isfinite(value):
         return number(value)
-    return f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:,.1f}"
+    return f"{value:,.0f}" if value == round(value) or abs(value) >= 10 else f"{value:,.1f}"
 
 
 def metric(value: float) -> str:
@@ -67,7 +69,17 @@ def metric(value: float) -> str:
     for scale, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= 0.9995 * scale:
             return f"{_three_figures(value / scale)} {prefix}"
-    return _three_figures(value)
+    return f"{value:,.0f}" if value == round(value) else _three_figures(value)
+
+
+def joules(energy: float) -> str:
+    """Energy.
+
+    >>> joules(46_200), joules(980), joules(math.nan)
+    ('46.2 kJ', '980 J', '–')
+    """
+    text = metric(energy)
+    return text if not math.isfinite(energy) else f"{text}J" if text[-1].isalpha() else f"{text} J"
 
 
 def duration(seconds: float) -> str:
@@ -80,7 +92,7 @@ def duration(seconds: float) -> str:
         return number(seconds)
     if seconds == 0:
         return "0 s"
-    for limit, scale, unit in ((1e-3, 1e-6, "µs"), (1, 1e-3, "ms"), (120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
+    for limit, scale, unit in UNITS:
         if seconds < limit:
             return f"{_three_figures(seconds / scale)} {unit}"
     return f"{_three_figures(seconds / 86_400)} days"
@@ -109,7 +121,7 @@ def times(factor: float) -> str:
 def _three_figures(value: float) -> str:
     if value == 0:
         return "0"
-    if abs(value) >= 999.5 or value == int(value):
+    if abs(value) >= 999.5:
         return f"{value:,.0f}"
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(float(f'{value:.3g}')))))}f}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -52,6 +53,8 @@ def render(content: Content, drawn: Mapping[str, figures.Drawn]) -> dict[str, st
         "version": __version__,
         "colour": lambda searcher: figures.colour(content, searcher),
         "w": words,
+        "inf": math.inf,
+        "nan": math.nan,
     }
     pages = {"report.html": _html().get_template("report.html").render(said)}
     pages["report.md"] = _plain(_escape_markdown).get_template("report.md").render(said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,6 +23,8 @@ class SearchSpace(ABC):
     """Options of each decision."""
     full: Proxy
     """The full training that the space was published with: what a proxy is cheap against."""
+    cells: int | None = None
+    """Its own depth, where `Proxy.cells` may ask for another."""
     paper: str
     """Where the space comes from."""
 
@@ -78,6 +81,10 @@ class SearchSpace(ABC):
             for option in range(options)
             if option != arch[place]
         ]
+
+    def canonical(self, proxy: Proxy) -> Proxy:
+        """The same proxy as tables and logs write it: the space's own depth is None."""
+        return replace(proxy, cells=None) if proxy.cells is not None and proxy.cells == self.cells else proxy
 
     @abstractmethod
     def text(self, arch: Architecture) -> str:

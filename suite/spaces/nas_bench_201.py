@@ -33,7 +33,8 @@ class NASBench201(SearchSpace):
 
     name = "nas_bench_201"
     decisions = (len(OPERATIONS),) * len(EDGES)
-    full = Proxy(epochs=200, channels=16, resolution=32, cells=5)
+    full = Proxy(epochs=200, channels=16, resolution=32)
+    cells = 5
     paper = "Dong & Yang, ICLR 2020, arXiv:2001.00326"
 
     def text(self, arch: Architecture) -> str:
@@ -91,7 +92,7 @@ class NASBench201(SearchSpace):
 
     def depth(self, proxy: Proxy) -> int:
         """Cells a stage, N."""
-        return proxy.cells if proxy.cells is not None else self.full.cells or 5
+        return self.cells if proxy.cells is None else proxy.cells
 
     def params(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
         """Trainable parameters, of edges that cannot reach the output too, as the benchmark counts."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -59,14 +58,6 @@ def crop(images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor, padding: i
     return padded[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
 
 
-def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Pixels 0..255 to floats in which the training images have mean 0 and deviation 1 in each channel."""
-    scale = torch.tensor([1 / (255 * deviation) for deviation in std]).to(images.device, non_blocking=True)
-    shift = torch.tensor([-m / deviation for m, deviation in zip(mean, std, strict=True)])
-    floats = images.to(torch.float32, memory_format=torch.channels_last)
-    return floats.mul_(scale[:, None, None]).add_(shift.to(images.device, non_blocking=True)[:, None, None])
-
-
 def cut_out(images: Tensor, row: Tensor, column: Tensor, length: int) -> Tensor:
     """A square of each image set to 0, the mean of normalised images; it is clipped at the border.
 
@@ -84,19 +75,31 @@ def cut_out(images: Tensor, row: Tensor, column: Tensor, length: int) -> Tensor:
     return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
 
 
-@dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images, at the resolution that the network sees."""
+    """From uint8 to what the network sees, with chance for training and without for evaluation."""
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    side: int
-    padding: int = 0
-    flip: bool = False
-    cutout: int = 0
-    """Side of the square [pixels]; 0: none."""
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        side: int,
+        *,
+        padding: int = 0,
+        flip: bool = False,
+        cutout: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.side, self.padding, self.flip, self.cutout, self.device = side, padding, flip, cutout, device
+        self.scale = torch.tensor([1 / (255 * deviation) for deviation in std], device=device)[:, None, None]
+        shift = [-centre / deviation for centre, deviation in zip(mean, std, strict=True)]
+        self.shift = torch.tensor(shift, device=device)[:, None, None]
 
-    def draw(self, images: int, *key: int | str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    def normalise(self, images: Tensor) -> Tensor:
+        """Floats, channels last in memory, in which the training images have mean 0 and deviation 1 in each channel."""
+        floats = images.to(torch.float32, memory_format=torch.channels_last)
+        return floats.mul_(self.scale).add_(self.shift)
+
+    def draw(self, images: int, *key: int | str) -> dict[str, Tensor]:
         """Chance for an epoch of `images`, from `key` alone and the same on every device."""
         rng = generator(*key, "augmentation")
         drawn = {
@@ -106,13 +109,11 @@ class Augmentation:
             "row": torch.randint(self.side, (images,), generator=rng),
             "column": torch.randint(self.side, (images,), generator=rng),
         }
-        return {name: values.to(device, non_blocking=True) for name, values in drawn.items()}
+        return {name: values.to(self.device, non_blocking=True) for name, values in drawn.items()}
 
     def __call__(self, images: Tensor, drawn: dict[str, Tensor], batch: slice) -> Tensor:
-        """Images of a batch, uint8, to what the network sees; `batch` says which of the draws are theirs."""
+        """Training images of a batch; `batch` says which of the draws are theirs."""
         if self.padding or self.flip:
             images = crop(images, drawn["top"][batch], drawn["left"][batch], drawn["mirrored"][batch], self.padding)
-        floats = normalise(images, self.mean, self.std)
-        if self.cutout:
-            cut_out(floats, drawn["row"][batch], drawn["column"][batch], self.cutout)
-        return floats
+        floats = self.normalise(images)
+        return cut_out(floats, drawn["row"][batch], drawn["column"][batch], self.cutout) if self.cutout else floats

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -31,7 +32,7 @@ class Checkpoints:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BadInput(f"{folder}: no checkpoints can be kept there ({error.strerror}); name another folder") from None
+            raise BadInput(f"{folder}: cannot hold checkpoints ({error.strerror}); name another folder") from None
 
     def path(self, key: str) -> Path:
         """Where the run is kept."""
@@ -65,7 +66,7 @@ class Checkpoints:
         torch.save({"key": key, "state": state}, buffer)
         payload = buffer.getvalue()
         path = self.path(key)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary = path.with_suffix(".tmp")
         try:
             with temporary.open("wb") as file:
                 file.write(MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
@@ -73,5 +74,6 @@ class Checkpoints:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise BadInput(f"{path}: a checkpoint cannot be written ({error.strerror}); free or change the folder") from None
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise BadInput(f"{path}: cannot be written ({error.strerror}); free or change the folder") from None

@@ -51,12 +51,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for entry in fields(self):
-            value, default = getattr(self, entry.name), entry.default
-            kind = float if isinstance(default, float) else type(default)
-            allowed = (int, float) if kind is float else (kind,)
+            value: Any = getattr(self, entry.name)
+            kind: type = type(entry.default)
+            allowed: Any = (int, float) if kind is float else (kind,)
             if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
                 raise BadInput(f"recipe: {entry.name} must be a {_KINDS[kind]}, not {value!r}")
-            if kind in (int, float) and not (math.isfinite(value) and value >= 0):
+            if kind is not bool and kind is not str and not (math.isfinite(value) and value >= 0):
                 raise BadInput(f"recipe: {entry.name} must be a finite number of at least 0, not {value!r}")
         if self.batch_size < 2:
             raise BadInput(f"recipe: batch_size must be at least 2 (batch norm needs it), not {self.batch_size}")
@@ -79,7 +79,7 @@ class Recipe:
             steps: Steps an epoch.
             epochs: Length of the whole run, warm-up included.
 
-        Source: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, eq. 5, no restart.
+        Source: Loshchilov, Hutter, "SGDR", ICLR 2017, equation 5, without restarts.
 
         >>> [round(Recipe().learning_rate(step, steps=1, epochs=4), 4) for step in range(4)]
         [0.1, 0.0854, 0.05, 0.0146]
@@ -100,13 +100,13 @@ RECIPES: dict[str, Recipe] = {
 """Recipes with a name."""
 
 
-def recipe(spec: str | Mapping[str, Any] | Recipe) -> Recipe:
+def resolve(spec: str | Mapping[str, Any] | Recipe) -> Recipe:
     """The recipe that a spec means: a name, or a table of values over those of its `base`.
 
     Raises:
         BadInput: A name or key that does not exist, with the nearest that does; a value out of range.
 
-    >>> recipe({"base": "nas_bench_201", "batch_size": 64}).batch_size
+    >>> resolve({"base": "nas_bench_201", "batch_size": 64}).batch_size
     64
     """
     if isinstance(spec, Recipe):
@@ -116,7 +116,7 @@ def recipe(spec: str | Mapping[str, Any] | Recipe) -> Recipe:
             raise BadInput(f"recipe: no {spec!r}; {_nearest(spec, list(RECIPES))}")
         return RECIPES[spec]
     values = dict(spec)
-    base = recipe(values.pop("base", "nas_bench_201"))
+    base = resolve(values.pop("base", "nas_bench_201"))
     known = [entry.name for entry in fields(Recipe)]
     for key in values:
         if key not in known:

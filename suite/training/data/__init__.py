@@ -6,7 +6,6 @@ the publishers' training part. Both splits are made by counting within each clas
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,89 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from suite.datasets import DATASETS, Entry
 from suite.training.data import cache, sources
 from suite.training.data.formats import Images, Labels
 from suite.training.data.sources import number_in_class
-from suite.types import JSON, BadInput
+from suite.types import JSON, BadInput, nearest
 
 FORMAT = 1
 """Of the cached file; another one is another file."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is known of a data set before its pixels are loaded."""
-
-    what: str
-    classes: int
-    image_channels: int
-    side: int
-    """Of the square images [pixels]."""
-    source: str
-    """Who published it, and where."""
-    get: str
-    """How to get it, in a few words."""
-    valid_fraction: float
-    """Of the publishers' training part, held out for validation unless told otherwise."""
-    crop_padding: int
-    """Pixels around the image before a random crop of its own size."""
-    flip: bool
-    """Whether a mirrored image is still of its class."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        return self.image_channels, self.side, self.side
-
-
-_CIFAR = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009, https://www.cs.toronto.edu/~kriz/cifar.html"
-
-DATASETS: dict[str, Entry] = {
-    "digits": Entry(
-        what="1,797 handwritten digits, grey, 8x8",
-        classes=10,
-        image_channels=1,
-        side=8,
-        source="UCI Optical Recognition of Handwritten Digits (test part), 1998, as scikit-learn ships it",
-        get="it comes with scikit-learn",
-        valid_fraction=0.25,
-        crop_padding=1,
-        flip=False,
-    ),
-    "fashion_mnist": Entry(
-        what="70,000 articles of clothing, grey, 28x28",
-        classes=10,
-        image_channels=1,
-        side=28,
-        source="Xiao, Rasul, Vollgraf, arXiv:1708.07747, https://github.com/zalandoresearch/fashion-mnist",
-        get="Debian's package dataset-fashion-mnist, the four official idx files, or download=True",
-        valid_fraction=1 / 6,
-        crop_padding=4,
-        flip=True,
-    ),
-    "cifar10": Entry(
-        what="60,000 photographs of 10 kinds, RGB, 32x32",
-        classes=10,
-        image_channels=3,
-        side=32,
-        source=_CIFAR,
-        get="cifar-10-python.tar.gz (or its folder cifar-10-batches-py), shards train-*.npz and test-*.npz, or download=True",
-        valid_fraction=0.5,
-        crop_padding=4,
-        flip=True,
-    ),
-    "cifar100": Entry(
-        what="60,000 photographs of 100 kinds, RGB, 32x32",
-        classes=100,
-        image_channels=3,
-        side=32,
-        source=_CIFAR,
-        get="cifar-100-python.tar.gz (or its folder cifar-100-python), or download=True",
-        valid_fraction=0.5,
-        crop_padding=4,
-        flip=True,
-    ),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,9 +104,7 @@ def load(
     ((1082, 1, 8, 8), 360, 355)
     """
     if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(DATASETS)}"
-        raise BadInput(f"no data set {name!r}; {hint}")
+        raise BadInput(f"no data set {name!r}: {nearest(name, DATASETS)}")
     entry = DATASETS[name]
     fraction = entry.valid_fraction if valid_fraction is None else valid_fraction
     if not 0 < fraction < 1:

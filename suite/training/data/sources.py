@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,13 +194,15 @@ def find(
     if name == "digits":
         return digits()
     for folder in places(name, root):
-        source: Source | None = None
-        if name == "fashion_mnist":
-            source = _idx(folder, verify) or _fashion_npz(folder, verify)
-        else:
-            source = _batches(name, folder, chosen, verify) or _archive(name, folder, chosen, verify)
-            if source is None and name == "cifar10":
-                source = _shards(folder, chosen, verify)
+        try:
+            if name == "fashion_mnist":
+                source = _idx(folder, verify) or _fashion_npz(folder, verify)
+            else:
+                source = _batches(name, folder, chosen, verify) or _archive(name, folder, chosen, verify)
+                if source is None and name == "cifar10":
+                    source = _shards(folder, chosen, verify)
+        except OSError as error:
+            raise BadInput(f"{name}: cannot look into {folder}: {error.strerror or error}") from error
         if source is not None:
             return source
     return None
@@ -396,7 +399,7 @@ def _fashion_npz(folder: Path, verify: bool) -> Source | None:
 
 
 def download(name: str, root: Path | None) -> Path:
-    """Fetch the publishers' files through torchvision's downloader, checked against the published md5.
+    """Fetch the publishers' files through torchvision's downloader; one appears once its published md5 was checked.
 
     Returns:
         The folder that they lie in.
@@ -406,17 +409,20 @@ def download(name: str, root: Path | None) -> Path:
     """
     from suite.training._torchvision import torchvision_module
 
+    datasets, fetch = torchvision_module("datasets"), torchvision_module("datasets.utils").download_url
     folder = bases(root)[0]
-    fetch = torchvision_module("datasets.utils").download_url
-    datasets = torchvision_module("datasets")
+    if name == "fashion_mnist":
+        folder = folder / "FashionMNIST" / "raw"
+        wanted = {file: (datasets.FashionMNIST.mirrors[0] + file, md5) for file, md5 in FASHION_GZ_MD5.items()}
+    else:
+        publisher = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+        wanted = {BATCHES[name].archive: (publisher.url, BATCHES[name].archive_md5)}
     try:
-        if name == "fashion_mnist":
-            folder = folder / "FashionMNIST" / "raw"
-            for file, md5 in FASHION_GZ_MD5.items():
-                fetch(datasets.FashionMNIST.mirrors[0] + file, str(folder), file, md5)
-        else:
-            publisher = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}[name]
-            fetch(getattr(datasets, publisher).url, str(folder), BATCHES[name].archive, BATCHES[name].archive_md5)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as aside:
+            for file, (url, md5) in wanted.items():
+                fetch(url, aside, file, md5)
+                os.replace(Path(aside) / file, folder / file)
     except (OSError, RuntimeError) as error:
         raise BadInput(f"{name}: the download into {folder} failed: {error}") from error
     return folder

