@@ -5,16 +5,17 @@ Packages beside this one register theirs in the entry point group `kendall.searc
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from searchers.econas import EcoNAS
 from searchers.local_search import LocalSearch
 from searchers.random_search import RandomSearch
 from searchers.regularized_evolution import RegularizedEvolution
+from searchers.reinforce import Reinforce
 from searchers.successive_halving import SuccessiveHalving
-from suite.types import BadInput, Proxy, Searcher
+from suite.types import BadInput, Proxy, Searcher, nearest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -54,6 +55,8 @@ SEARCHERS: dict[str, Method] = {
     "regularized_evolution": RegularizedEvolution,
     "local_search": LocalSearch,
     "successive_halving": SuccessiveHalving,
+    "econas": EcoNAS,
+    "reinforce": Reinforce,
 }
 
 GROUP = "kendall.searchers"
@@ -79,7 +82,7 @@ def load(name: str) -> Method:
     if name in SEARCHERS:
         return SEARCHERS[name]
     if name not in plug_ins:
-        raise BadInput(f"no searcher {name!r}: {_nearest(name, [*SEARCHERS, *sorted(plug_ins)])}")
+        raise BadInput(f"no searcher {name!r}: {nearest(name, [*SEARCHERS, *sorted(plug_ins)])}")
     plug_in = plug_ins[name]
     where = f"searcher {name!r} ({plug_in.value}, package {_package(plug_in)})"
     try:
@@ -137,7 +140,7 @@ def make(
     known = options(name)
     for option in chosen:
         if option not in known:
-            raise BadInput(f"{name}: no option {option!r}: {_nearest(option, list(known)) if known else 'it has none'}")
+            raise BadInput(f"{name}: no option {option!r}: {nearest(option, list(known)) if known else 'it has none'}")
     offered = {word: value for word, value in (capabilities or {}).items() if word in known and word not in chosen}
     missing = [word for word, default in known.items() if default is inspect.Parameter.empty]
     missing = [word for word in missing if word not in chosen and word not in offered]
@@ -164,8 +167,3 @@ def _plug_ins() -> dict[str, EntryPoint]:
 
 def _package(plug_in: EntryPoint) -> str:
     return plug_in.dist.name if plug_in.dist else "unknown"
-
-
-def _nearest(word: str, words: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, words, n=1)
-    return f"did you mean {close[0]!r}? There are {', '.join(words)}" if close else f"there are {', '.join(words)}"

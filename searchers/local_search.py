@@ -52,7 +52,7 @@ class LocalSearch:
         self.space, self.proxy, self.rng, self.move = space, proxy, rng, move
         self.initial = whole("local_search: initial", initial, least=1)
         self.errors: dict[Architecture, float] = {}
-        self.due: set[Architecture] = set()
+        self.asked: set[Architecture] = set()
         self.here: Architecture | None = None
         self.candidates: list[Architecture] = []
         """The neighbours of `here`, or the random starts while there is no `here`."""
@@ -64,7 +64,7 @@ class LocalSearch:
     def ask(self) -> list[Trial]:
         """All candidates not known yet, or the next one where the first better one will do."""
         while not self.unasked:
-            if self.due:
+            if len(self.errors) < len(self.asked):
                 return []
             if self.candidates:
                 self.step()
@@ -72,16 +72,17 @@ class LocalSearch:
                 return []
         count = 1 if self.here is not None and self.move == "first" else len(self.unasked)
         asked = [self.unasked.pop() for _ in range(count)]
-        self.due.update(asked)
+        self.asked.update(asked)
         return [Trial(arch, self.proxy) for arch in asked]
 
     def restart(self) -> bool:
         """Draw random starts; False if all architectures are known."""
         self.here, self.candidates = None, []
         while len(self.candidates) < self.initial:
-            arch = unseen(self.space, self.rng, self.errors.keys() | set(self.candidates))
+            arch = unseen(self.space, self.rng, self.asked)
             if arch is None:
                 break
+            self.asked.add(arch)
             self.candidates.append(arch)
         self.unasked = self.candidates[::-1]
         return bool(self.candidates)
@@ -100,13 +101,12 @@ class LocalSearch:
         self.here = arch
         neighbours = self.space.neighbours(arch)
         self.candidates = [neighbours[i] for i in self.rng.permutation(len(neighbours))]
-        self.unasked = [other for other in self.candidates if other not in self.errors and other not in self.due]
+        self.unasked = [other for other in self.candidates if other not in self.asked]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Note the errors; "first" moves at once."""
         for evaluation in evaluations:
             arch, error = evaluation.trial.arch, evaluation.metrics["val_error"]
-            self.due.discard(arch)
             self.errors[arch] = error
             if self.move == "first" and self.here is not None and error < self.errors[self.here]:
                 self.go(arch)

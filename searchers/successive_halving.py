@@ -118,8 +118,10 @@ def geometric(epochs: int, eta: int, min_epochs: int, stages: Sequence[int] | No
     >>> geometric(200, 3, 1, (12, 200))
     (12, 200)
     """
-    wanted = [epochs / eta**k for k in range(math.floor(math.log(epochs / min_epochs, eta) + 1e-9) + 1)]
+    rungs = math.floor(math.log(epochs / min_epochs, eta) + 1e-9) + 1
+    wanted = {max(min_epochs, round(epochs / eta**k)) for k in range(rungs)}
     if stages is None:
-        return tuple(sorted({max(min_epochs, round(value)) for value in wanted}))
+        return tuple(sorted(wanted))
     there = [stage for stage in stages if stage >= min_epochs] or [max(stages)]
-    return tuple(sorted({min(there, key=lambda stage: (abs(math.log(stage / v)), -stage)) for v in wanted}))
+    nearest = {min(there, key=lambda stage: (abs(math.log(stage / epochs)), -stage)) for epochs in wanted}
+    return tuple(sorted(nearest))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import re
 import shutil
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from suite.spaces import SPACES, SearchSpace
 from suite.spec import Common, LivePart, ProxyPart, TablePart
-from suite.types import Evaluation, Evaluator, Proxy, Unsupported
+from suite.types import Architecture, Evaluation, Evaluator, Proxy, Unsupported
 
 if TYPE_CHECKING:
     from suite.evaluators.live import LiveEvaluator
@@ -38,6 +40,10 @@ class Arena(Protocol):
         """Raises Unsupported if no network can be asked under `proxy` here."""
         ...
 
+    def knows_seconds(self, proxy: Proxy) -> bool:
+        """Whether answers under `proxy` have a cost in seconds."""
+        ...
+
     def search_view(self, run: str = "") -> Evaluator:
         """A fresh evaluator without any test metric, for the search of this name."""
         ...
@@ -56,6 +62,10 @@ class Arena(Protocol):
 
     def optimum(self, seed: int) -> float:
         """The best judge error in the space [%]; nan if nobody knows."""
+        ...
+
+    def full_runs(self, arch: Architecture) -> int | None:
+        """Full trainings that there are of `arch`; None: as many as one asks for."""
         ...
 
     def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
@@ -87,6 +97,10 @@ class TableArena:
         """The table holds it."""
         self.searching.stages(proxy)
 
+    def knows_seconds(self, proxy: Proxy) -> bool:
+        """Some benchmarks were published without."""
+        return any(math.isfinite(s) for s in self.searching.answers(proxy, proxy.epochs).device_s.flat)
+
     def search_view(self, run: str = "") -> Evaluator:
         """Validation answers, with their simulated cost."""
         return self.view(self.table, self.dataset, view="search", full=self.full)
@@ -105,6 +119,11 @@ class TableArena:
     def optimum(self, seed: int) -> float:
         """The best in the table."""
         return float(self.judging.optimum(seed))
+
+    def full_runs(self, arch: Architecture) -> int:
+        """What the table holds; 1 too where it holds none, so that asking for it says so."""
+        row = self.table.row(arch)
+        return max(1, int(self.searching.answers(self.full, self.full.epochs).counts[row])) if row >= 0 else 1
 
     def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
         """What the table holds."""
@@ -136,12 +155,16 @@ class LiveArena:
         self.part, self.recipe, self.checkpoints = part, resolve(part.recipe), checkpoints
         self.view = LiveEvaluator
         self.name, self.fingerprint = "live", self.data.fingerprint
-        self.judging = self.evaluator("judge", self.stage_folder("judge"))
+        self.judging = self.evaluator("judge", None)  # it trains in full: no stages to keep
         self.device = self.judging.device
 
     def check(self, proxy: Proxy) -> None:
         """Its networks can be built, and the images suffice."""
         self.judging.trainer.check_proxy(proxy)
+
+    def knows_seconds(self, proxy: Proxy) -> bool:
+        """They are measured."""
+        return True
 
     def search_view(self, run: str = "") -> LiveEvaluator:
         """Trainings, scored on the validation split; stages are kept until the search is over."""
@@ -152,6 +175,9 @@ class LiveArena:
         folder = self.stage_folder(run)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+            for empty in folder.parents[:2]:
+                with contextlib.suppress(OSError):  # another search's stages may lie in it
+                    empty.rmdir()
 
     def judge_view(self) -> LiveEvaluator:
         """Trainings, scored on the test set too."""
@@ -175,6 +201,9 @@ class LiveArena:
     def optimum(self, seed: int) -> float:
         """Nobody has trained the whole space."""
         return float("nan")
+
+    def full_runs(self, arch: Architecture) -> None:
+        """Each seed is one."""
 
     def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
         """Any epoch."""

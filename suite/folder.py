@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
+import fcntl
+import io
 import json
 import math
 import os
-import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,41 +25,91 @@ Row: TypeAlias = Mapping[str, object]
 SPEC = "spec.resolved.toml"
 ENVIRONMENT = "environment.json"
 TRIALS = "trials.jsonl"
+RESULTS = (TRIALS, "leaderboard.csv", "winners.csv", "anytime.csv", "ledger.csv", "consistency.csv", "scores.csv")
+"""What belongs to one spec."""
 
 
 class Folder:
-    """Where one spec's results go; going on in it is the default, another spec's folder is refused.
+    """Where one spec's results go, held by one process at a time.
+
+    Going on in it is the default; a folder of another spec, or of other data, is refused.
 
     Raises:
-        BadInput: The folder holds other results, or cannot be written.
+        BadInput: The folder holds other results, another process is at work in it, or it cannot be written.
     """
 
     def __init__(self, path: Path, spec: JSON, *, resume: bool = True) -> None:
         self.path = path
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            if resume or not any(path.iterdir()):
+        with contextlib.ExitStack() as undo:
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                self.handle = os.open(path, os.O_RDONLY)
+                undo.callback(self.close)
+                self.lock()
+                if not resume and any(path.iterdir()):
+                    raise BadInput(f"{path}: is not empty; choose another --out, or leave --no-resume away")
                 self.begin(spec)
-            else:
-                raise BadInput(f"{path}: is not empty; choose another --out, or leave --no-resume away")
+            except OSError as error:
+                raise unwritable(path, error) from None
+            undo.pop_all()
+
+    def lock(self) -> None:
+        """Keep other processes out until this one is done or dead."""
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise unwritable(path, error) from None
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # some file systems have no locks: then there are none
+                raise BadInput(
+                    f"{self.path}: another process is at work in it; wait for it or choose another --out"
+                ) from None
 
     def begin(self, spec: JSON) -> None:
-        """Write the spec, or find it there; a folder that holds answers to another one is refused."""
-        held, trials = self.path / SPEC, self.path / TRIALS
-        begun = trials.exists() and trials.stat().st_size > 0
-        if begun and not held.exists():
-            raise BadInput(f"{self.path}: holds a {TRIALS} without its {SPEC}; choose another --out")
-        if begun:
+        """Write the spec, or find it there; a folder that holds results of another one is refused."""
+        held = self.path / SPEC
+        results = [name for name in RESULTS if (self.path / name).exists() and (self.path / name).stat().st_size > 0]
+        if results and not held.exists():
+            raise BadInput(f"{self.path}: holds a {results[0]} without its {SPEC}; choose another --out")
+        self.begun = bool(results)
+        if self.begun:
             self.same_spec(held, spec)
         else:
             self.write(SPEC, tomli_w.dumps(spec))
 
+    def describe(self, environment: JSON) -> None:
+        """Write where the results are made, or find it there; what was begun on other data is refused."""
+        if self.begun and (self.path / ENVIRONMENT).exists():
+            self.same_data(environment["data"])
+        else:
+            self.write(ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
+
+    def same_data(self, data: JSON) -> None:
+        """Refuses a folder whose answers come from other data, naming the first that differ."""
+        held = self.path / ENVIRONMENT
+        try:
+            old = json.loads(held.read_text(encoding="utf-8"))["data"]
+            key = next((key for key in [*old, *data] if old.get(key) != data.get(key)), None)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f"{held}: damaged: {type(error).__name__}: {error}; choose another --out") from None
+        if key is not None:
+            raise BadInput(
+                f"{self.path}: holds results of other data ({key} was {old.get(key)}, is {data.get(key)}); "
+                "choose another --out"
+            )
+
+    def close(self) -> None:
+        """Let other processes in."""
+        os.close(self.handle)
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def same_spec(self, held: Path, spec: JSON) -> None:
         """Refuses a folder that another spec wrote, naming the first value that differs."""
         try:
-            old = tomllib.loads(held.read_text())
+            old = tomllib.loads(held.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInput(f"{held}: damaged: {error}; choose another --out") from None
         if old == spec:
@@ -79,33 +132,27 @@ class Folder:
         except OSError as error:
             raise unwritable(self.path / name, error) from None
 
-    def write_json(self, name: str, content: JSON) -> None:
-        """Write one JSON file."""
-        self.write(name, json.dumps(content, indent=2) + "\n")
-
     def write_csv(self, name: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Write one table: these columns in this order; nan and None are empty, inf is inf, ten digits."""
-        with tempfile.SpooledTemporaryFile(mode="w+", newline="", encoding="utf-8") as text:
-            table = csv.DictWriter(text, columns, lineterminator="\n")
-            table.writeheader()
-            for row in rows:
-                table.writerow({name: cell(value) for name, value in row.items()})
-            text.seek(0)
-            self.write(name, text.read())
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, columns, lineterminator="\n")
+        table.writeheader()
+        for row in rows:
+            table.writerow({name: cell(value) for name, value in row.items()})
+        self.write(name, text.getvalue())
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that a kill leaves either the old one or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    part = path.with_name(f".{path.name}.part")  # one name, so that kills do not leave heaps of them
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        with part.open("w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        os.replace(part, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 

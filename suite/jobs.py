@@ -11,9 +11,10 @@ from suite import leaderboard, study
 from suite.arena import Arena, arena
 from suite.environment import environment
 from suite.evaluators.recorded import Log
-from suite.folder import ENVIRONMENT, TRIALS, Folder, Row
+from suite.folder import TRIALS, Folder, Row
 from suite.spaces import SPACES
 from suite.spec import Common, RunSpec, StudySpec
+from suite.types import JSON
 
 Progress: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 """(what, how many) -> a context whose value is called once a step done."""
@@ -38,29 +39,29 @@ def run(
     arenas = open_arenas(spec, base, out)
     for each in arenas:
         leaderboard.check(spec, each)
-    folder = Folder(out, spec.resolved(), resume=resume)
-    describe(folder, arenas, command)
     board: list[Row] = []
     winners: list[Row] = []
     curve: list[Row] = []
     accounts: list[Row] = []
-    with Log(out / TRIALS, SPACES[spec.space]) as log:
-        for each in arenas:
-            outcomes: dict[str, list[leaderboard.Outcome]] = {}
-            with progress(f"searches on {each.dataset}", len(spec.searchers) * spec.seeds) as tick:
-                for outcome in leaderboard.compare(spec, each, log):
-                    outcomes.setdefault(outcome.searcher, []).append(outcome)
-                    tick()
-            for of_one in outcomes.values():
-                board.append(leaderboard.leaderboard_row(of_one, each, command))
-                winners += leaderboard.winner_rows(of_one, each)
-                accounts += leaderboard.ledger_rows(of_one, each)
-            curve += leaderboard.anytime_rows(outcomes, each)
-    folder.write_csv("winners.csv", leaderboard.WINNERS, winners)
-    folder.write_csv("ledger.csv", leaderboard.LEDGER, accounts)
-    if curve:
-        folder.write_csv("anytime.csv", leaderboard.ANYTIME, curve)
-    folder.write_csv("leaderboard.csv", leaderboard.LEADERBOARD, board)
+    with Folder(out, spec.resolved(), resume=resume) as folder:
+        folder.describe(where(arenas, command))
+        with Log(out / TRIALS, SPACES[spec.space]) as log:
+            for each in arenas:
+                outcomes: dict[str, list[leaderboard.Outcome]] = {}
+                with progress(f"searches on {each.dataset}", len(spec.searchers) * spec.seeds) as tick:
+                    for outcome in leaderboard.compare(spec, each, log):
+                        outcomes.setdefault(outcome.searcher, []).append(outcome)
+                        tick()
+                for of_one in outcomes.values():
+                    board.append(leaderboard.leaderboard_row(of_one, each, command))
+                    winners += leaderboard.winner_rows(of_one, each)
+                    accounts += leaderboard.ledger_rows(of_one, each)
+                curve += leaderboard.anytime_rows(outcomes, each)
+        folder.write_csv("winners.csv", leaderboard.WINNERS, winners)
+        folder.write_csv("ledger.csv", leaderboard.LEDGER, accounts)
+        if curve:
+            folder.write_csv("anytime.csv", leaderboard.ANYTIME, curve)
+        folder.write_csv("leaderboard.csv", leaderboard.LEADERBOARD, board)
     return out
 
 
@@ -77,18 +78,18 @@ def conduct(
     arenas = open_arenas(spec, base, out)
     for each in arenas:
         study.check(spec, each)
-    folder = Folder(out, spec.resolved(), resume=resume)
-    describe(folder, arenas, command)
     consistency: list[Row] = []
     scores: list[Row] = []
-    with Log(out / TRIALS, SPACES[spec.space]) as log:
-        for each in arenas:
-            with progress(f"trainings on {each.dataset}", study.answers_due(spec, each, len(archs))) as tick:
-                done = study.conduct(spec, each, archs, log, tick)
-            consistency += study.consistency_rows(done, spec, command)
-            scores += study.score_rows(done)
-    folder.write_csv("scores.csv", study.SCORES, scores)
-    folder.write_csv("consistency.csv", study.CONSISTENCY, consistency)
+    with Folder(out, spec.resolved(), resume=resume) as folder:
+        folder.describe(where(arenas, command))
+        with Log(out / TRIALS, SPACES[spec.space]) as log:
+            for each in arenas:
+                with progress(f"trainings on {each.dataset}", study.answers_due(spec, each, archs)) as tick:
+                    done = study.conduct(spec, each, archs, log, tick)
+                consistency += study.consistency_rows(done, spec, command)
+                scores += study.score_rows(done)
+        folder.write_csv("scores.csv", study.SCORES, scores)
+        folder.write_csv("consistency.csv", study.CONSISTENCY, consistency)
     return out
 
 
@@ -97,8 +98,8 @@ def open_arenas(spec: Common, base: Path, out: Path) -> list[Arena]:
     return [arena(spec, dataset, base=base, checkpoints=out / "checkpoints") for dataset in spec.datasets]
 
 
-def describe(folder: Folder, arenas: list[Arena], command: str) -> None:
-    """Write where and on what this runs."""
+def where(arenas: list[Arena], command: str) -> JSON:
+    """Where and on what this runs."""
     devices = " + ".join(dict.fromkeys(each.device for each in arenas))
     data = {f"{each.name} {each.dataset}": each.fingerprint for each in arenas}
-    folder.write_json(ENVIRONMENT, environment(command=command, device=devices, data=data))
+    return environment(command=command, device=devices, data=data)

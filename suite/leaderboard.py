@@ -20,7 +20,7 @@ from suite.folder import Row
 from suite.ledger import Ledger, gpu_days, phase_of
 from suite.search import run
 from suite.spec import RunSpec, SearcherPart
-from suite.types import Evaluation, Evaluator, Proxy, Recommendation, Searcher, Trial
+from suite.types import Evaluation, Evaluator, Proxy, Recommendation, Searcher, Trial, Unsupported
 
 LEADERBOARD = (
     "searcher", "space", "dataset", "evaluator", "seeds", "judge", "judge_error_mean", "judge_error_low",
@@ -50,7 +50,7 @@ class Outcome:
     part: SearcherPart
     seed: int
     last: Recommendation | None
-    """None: not one answer fitted the budget."""
+    """None: the searcher asked nothing."""
     judge_error: float
     """[%]; inf without a winner."""
     regret: float
@@ -111,9 +111,11 @@ def compare(spec: RunSpec, arena: Arena, log: Log) -> Iterator[Outcome]:
 
 
 def check(spec: RunSpec, arena: Arena) -> None:
-    """Raises BadInput or Unsupported for what would fail later: options, proxies."""
+    """Raises BadInput or Unsupported for what would fail later: options, proxies, seconds that nobody knows."""
     proxy = (spec.proxy or spec.full).proxy(arena.space, arena.side)
     arena.check(proxy)
+    if spec.budget.device_s is not None and not arena.knows_seconds(proxy):
+        raise Unsupported(f"{arena.name} knows no seconds of {proxy} on {arena.dataset}: give budget.evaluations alone")
     for part in spec.searchers:
         searcher_of(part, arena, proxy, spec.seed0)
 
@@ -140,8 +142,8 @@ def search_once(part: SearcherPart, seed: int, spec: RunSpec, arena: Arena, log:
         if last.best is not None and (not changes or changes[-1][1] is not last.best):
             changes.append((last.device_s, last.best))
     arena.search_over(name)
-    if last and last.over_budget_s and not arena.simulated:
-        ledger.add("proxy", replace(next(iter(changes))[1].cost, device_s=last.over_budget_s))
+    for answer in last.over_budget if last and not arena.simulated else ():
+        ledger.add(phase_of(answer.trial, arena.full), answer.cost)
 
     error = regret = math.inf
     incumbents: list[tuple[float, float]] = []
@@ -187,6 +189,7 @@ def leaderboard_row(outcomes: Sequence[Outcome], arena: Arena, command: str) -> 
     mean, low, high, std = student([o.judge_error for o, _, _ in winners]) if winners else (math.inf, *[math.nan] * 3)
     spent = [outcome.last.device_s if outcome.last else 0.0 for outcome in outcomes]
     notes = Counter(outcome.note for outcome in outcomes if outcome.note)
+    total = account(outcomes)
     lost = len(outcomes) - len(winners)
     note = [*notes, *([f"{lost} of {len(outcomes)} searches ended without a winner"] if lost else [])]
 
@@ -210,8 +213,8 @@ def leaderboard_row(outcomes: Sequence[Outcome], arena: Arena, command: str) -> 
         "evaluations": float(np.mean([outcome.last.evaluations if outcome.last else 0 for outcome in outcomes])),
         "search_device_s": float(np.mean(spent)),
         "gpu_days": gpu_days(float(np.mean(spent))),
-        "clock": "simulated" if arena.simulated else "measured",
-        "device": arena.device,
+        "clock": total.clock,
+        "device": total.device or arena.device,
         "options": ", ".join(f"{key}={value}" for key, value in outcomes[0].part.options.items()),
         "note": "; ".join(note),
         "command": command,
@@ -241,11 +244,16 @@ def winner_rows(outcomes: Sequence[Outcome], arena: Arena) -> Iterator[Row]:
 
 def ledger_rows(outcomes: Sequence[Outcome], arena: Arena) -> Iterator[Row]:
     """One line a phase and device, summed over a searcher's searches."""
+    for row in account(outcomes).rows():
+        yield {"searcher": outcomes[0].searcher, **place(arena), **row}
+
+
+def account(outcomes: Sequence[Outcome]) -> Ledger:
+    """The ledgers of several searches in one."""
     total = Ledger()
     for outcome in outcomes:
         total.merge(outcome.ledger)
-    for row in total.rows():
-        yield {"searcher": outcomes[0].searcher, **place(arena), **row}
+    return total
 
 
 def anytime_rows(by_searcher: Mapping[str, Sequence[Outcome]], arena: Arena) -> Iterator[Row]:
@@ -257,7 +265,7 @@ def anytime_rows(by_searcher: Mapping[str, Sequence[Outcome]], arena: Arena) -> 
     ends = [o.last.device_s for outcomes in by_searcher.values() for o in outcomes if o.last]
     if not times or not max(ends) > 0:
         return
-    grid = np.geomspace(min(times), max(ends), CURVE_POINTS)
+    grid = np.unique(np.geomspace(min(times), max(ends), CURVE_POINTS))
     for searcher, outcomes in by_searcher.items():
         curves = np.array([step(outcome.incumbents, grid) for outcome in outcomes])  # (seeds, points)
         for device_s, errors in zip(grid, curves.T, strict=True):

@@ -80,7 +80,9 @@ class Ledger:
 
     @property
     def clock(self) -> str:
-        """ "simulated" or "measured"."""
+        """ "simulated" or "measured"; empty if nothing was counted."""
+        if not self.accounts:
+            return ""
         return "simulated" if Cost(0.0, self.device).simulated else "measured"
 
     def rows(self) -> list[dict[str, object]]:

@@ -66,7 +66,8 @@ def run(
     in_flight: list[tuple[float, int, Evaluation]] = []  # (finish [s], order of start, answer)
     incumbents = Incumbents(tuple(objectives), evaluator.name)
     started = completed = free_in_a_row = 0
-    charged_s = clock_s = over_budget_s = 0.0
+    charged_s = clock_s = 0.0
+    over_budget: list[Evaluation] = []
     left = math.inf if budget.evaluations is None else budget.evaluations
     open_ = True
     while True:
@@ -81,7 +82,7 @@ def run(
                 if math.isnan(cost_s) and math.isfinite(budget.device_s):
                     raise Unsupported(f"{evaluator.name} knows no cost of {answer.trial}: give a budget in evaluations")
                 if not open_ or charged_s + cost_s > budget.device_s:  # the rest of its batch goes with it
-                    over_budget_s += cost_s
+                    over_budget.append(answer)
                     open_ = False
                     continue
                 charged_s += cost_s
@@ -98,8 +99,8 @@ def run(
             warnings.warn(f"search ended: {FREE_ANSWERS} answers in a row cost nothing", stacklevel=2)
             open_ = False
         yield incumbents.recommend(completed, charged_s, clock_s)
-    if over_budget_s and completed:
-        yield replace(incumbents.recommend(completed, charged_s, clock_s), over_budget_s=over_budget_s)
+    if over_budget:
+        yield replace(incumbents.recommend(completed, charged_s, clock_s), over_budget=tuple(over_budget))
 
 
 class Incumbents:

@@ -7,9 +7,9 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from searchers import available
 from suite.search import Budget
@@ -17,11 +17,14 @@ from suite.spaces import SPACES, SearchSpace
 from suite.tables import TABLES
 from suite.types import JSON, BadInput, Proxy, nearest
 
+MAX_SEED = 2**62
+"""So that all seeds of a spec fit 64 bits, as TOML's and numpy's integers do."""
+
 
 class Part(BaseModel):
     """A table of a spec; keys that it does not have are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ProxyPart(Part):
@@ -53,7 +56,7 @@ class TablePart(Part):
     @classmethod
     def known(cls, name: str) -> str:
         """A registered name, or a file."""
-        if name not in TABLES and not Path(name).exists():
+        if name not in TABLES and Path(name).name == name and not Path(name).suffix and not Path(name).exists():
             raise ValueError(f"no table {name!r}: {nearest(name, TABLES)}; or give the path of a converted table")
         return name
 
@@ -86,6 +89,13 @@ class BudgetPart(Part):
     device_s: float | None = Field(default=None, gt=0)
     evaluations: int | None = Field(default=None, ge=1)
 
+    @model_validator(mode="after")
+    def some(self) -> Self:
+        """A search has to end."""
+        if self.device_s is None and self.evaluations is None:
+            raise ValueError("give device_s, evaluations or both")
+        return self
+
     def budget(self) -> Budget:
         """As the loop's type."""
         return Budget(float("inf") if self.device_s is None else self.device_s, self.evaluations)
@@ -100,8 +110,17 @@ class Common(Part):
     evaluator: EvaluatorPart
     full: ProxyPart = ProxyPart()
     """The full setting that judges."""
-    seed0: int = Field(default=0, ge=0)
+    seed0: int = Field(default=0, ge=0, le=MAX_SEED)
     """The first seed; the others follow it."""
+
+    @field_validator("datasets")
+    @classmethod
+    def each_once(cls, names: list[str]) -> list[str]:
+        """A data set twice would be two rows of one thing."""
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is there twice")
+        return names
 
     @field_validator("space")
     @classmethod
@@ -125,7 +144,7 @@ class Common(Part):
 class SearcherPart(Part):
     """A searcher and its options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     name: str
     label: str = ""
     """What its rows are called, where one searcher stands in a spec twice; empty: the name."""
@@ -166,12 +185,14 @@ class RunSpec(Common):
     @field_validator("searchers", mode="before")
     @classmethod
     def named(cls, value: object) -> object:
-        """ "all", or names and tables mixed."""
-        if value == "all":
-            value = list(available())
-        if isinstance(value, list):
-            return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
-        return value
+        """Names and tables mixed; "all" is every searcher that the list does not name itself."""
+        entries = [value] if isinstance(value, str) else value
+        if not isinstance(entries, list):
+            return value
+        parts = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+        given = {part.get("name") for part in parts if isinstance(part, dict)}
+        rest = [{"name": name} for name in available() if name not in given]
+        return [part for entry in parts for part in (rest if entry == {"name": "all"} else [entry])]
 
     @field_validator("searchers")
     @classmethod
@@ -198,8 +219,8 @@ class StudySpec(Common):
     proxies: list[ProxyPart] = Field(min_length=1)
     full_seeds: int = Field(default=2, ge=1)
     """Full trainings of each network; two or more give the noise ceiling."""
-    draws: int = Field(default=10_000, ge=100)
-    """Bootstrap draws."""
+    draws: int | None = Field(default=None, ge=100)
+    """Bootstrap draws; None: 10,000, or 1,000 for more than 2,000 networks."""
 
 
 Spec = TypeVar("Spec", RunSpec, StudySpec)
@@ -215,7 +236,7 @@ def load(kind: type[Spec], path: Path, settings: Sequence[str] = ()) -> Spec:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{path}: not TOML: {error}") from None
     for setting in settings:
         put(content, setting)
@@ -237,7 +258,7 @@ def put(content: JSON, setting: str) -> None:
         raise BadInput(f"--set {setting}: write key=value, for example --set seeds=20")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text.strip()
     *path, last = key.strip().split(".")
     place: Any = content
@@ -253,8 +274,9 @@ def put(content: JSON, setting: str) -> None:
 
 def list_place(items: list[Any], word: str, setting: str) -> int:
     """A list's place, counted from 0."""
-    if not word.isdigit() or int(word) >= len(items):
-        raise BadInput(f"--set {setting}: {word!r} is no place of a list of {len(items)} (0..{len(items) - 1})")
+    if not word.isdecimal() or int(word) >= len(items):
+        places = f"places are 0..{len(items) - 1}" if items else "it is empty"
+        raise BadInput(f"--set {setting}: {word!r} is no place of a list of {len(items)}; {places}")
     return int(word)
 
 
@@ -262,17 +284,23 @@ def first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     """One line for the first thing wrong."""
     problems = error.errors()
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    place = [str(word) for word in problem["loc"] if word not in ("table", "live") or problem["loc"].index(word) == 0]
+    loc = problem["loc"]  # what follows "evaluator" is the kind of it, which the spec does not write
+    place = [str(word) for number, word in enumerate(loc) if number == 0 or loc[number - 1] != "evaluator"]
     where = ".".join(place)
     if problem["type"] == "extra_forbidden":
-        return f"no key {where!r}: {nearest(place[-1], keys_beside(kind, problem['loc']))}"
+        return f"no key {where!r}: {nearest(place[-1], keys_beside(kind, loc))}"
     if problem["type"] == "missing":
         return f"the key {where!r} is missing"
     if problem["type"] == "value_error":
         return f"{where}: {problem['ctx']['error']}"
     if problem["type"].startswith("union_tag"):
-        return f"{where}.kind must be 'table' or 'live'"
+        given = problem.get("ctx", {}).get("tag")
+        return f"{where}.kind must be 'table' or 'live'" + (f", not {given!r}" if given else "")
     value = problem.get("input")
+    if problem["type"] in ("model_type", "model_attributes_type"):
+        return f"{where}: must be a table of keys and values, not {value!r}"
+    if problem["type"] == "too_short":
+        return f"{where}: must not be empty"
     return f"{where}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, not {value!r}"
 
 

@@ -23,18 +23,19 @@ from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
 
 Errors: TypeAlias = npt.NDArray[np.float64]
 
-WITH_INTERVAL = ("tau", "weighted_tau", "spearman", "top10_overlap")
-"""Measures whose ends of the interval have columns of their own."""
+MANY = 2_000
+BLOCK = 24
+"""Networks that go through all proxies together, so that seconds of different proxies are measured side by side."""
+
 CONSISTENCY = (
-    "space", "dataset", "proxy", "epochs", "channels", "resolution", "samples", "cells", "n", "failed", "tau",
-    "tau_low", "tau_high", "tau_a", "tau_c", "weighted_tau", "weighted_tau_low", "weighted_tau_high", "spearman",
-    "spearman_low", "spearman_high", "top10_overlap", "top10_overlap_low", "top10_overlap_high", "best_rank_at_10",
-    "tau_top10", "regret_at_1", "ceiling_tau", "ceiling_low", "ceiling_high", "ceiling", "judge", "seeds_proxy",
-    "seeds_full", "device_s", "full_device_s", "speedup_device", "speedup_macs", "clock", "device", "command",
+    "space", "dataset", "proxy", "epochs", "channels", "resolution", "samples", "cells", "n", "failed",
+    *(f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")),
+    "ceiling_tau", "ceiling_low", "ceiling_high", "ceiling", "judge", "seeds_proxy", "seeds_full", "draws", "device_s",
+    "full_device_s", "speedup_device", "speedup_macs", "clock", "device", "command",
 )  # fmt: skip
 SCORES = (
     "space", "dataset", "architecture", "proxy", "seed", "val_error", "test_error", "device_s", "params", "macs",
-    "failure",
+    "failure", "judge_error",
 )  # fmt: skip
 
 
@@ -65,8 +66,7 @@ def architectures(spec: StudySpec, space: SearchSpace, base: Path) -> tuple[Arch
         path = next((p for p in (base / part.file, Path(part.file)) if p.exists()), None)
         if path is None:
             raise BadInput(f"architectures: no file {part.file}, neither beside the spec nor here")
-        lines = [line.strip() for line in path.read_text().splitlines()]
-        archs = list(dict.fromkeys(space.parse(line) for line in lines if line and not line.startswith("#")))
+        archs = list(dict.fromkeys(listed(path, space)))
     elif part.all:
         archs = list(space)
     else:
@@ -80,6 +80,20 @@ def architectures(spec: StudySpec, space: SearchSpace, base: Path) -> tuple[Arch
     return tuple(archs)
 
 
+def listed(path: Path, space: SearchSpace) -> Iterator[Architecture]:
+    """The architectures of a file, one text form a line; empty lines and those that begin with # are none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: no text file: {error}") from None
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not line.strip().startswith("#"):
+            try:
+                yield space.parse(line.strip())
+            except BadInput as error:
+                raise BadInput(f"{path}:{number}: {error}") from None
+
+
 def check(spec: StudySpec, arena: Arena) -> None:
     """Raises BadInput or Unsupported for what would fail later: proxies that cannot be trained, or one twice."""
     proxies = [part.proxy(arena.space, arena.side) for part in spec.proxies]
@@ -89,9 +103,16 @@ def check(spec: StudySpec, arena: Arena) -> None:
             raise BadInput(f"proxies: {proxy} is there twice")
 
 
-def answers_due(spec: StudySpec, arena: Arena, archs: int) -> int:
+def full_seeds(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> range:
+    """Seeds of the full trainings: as many as the spec asks for and, on a table, as every network has runs."""
+    there = [runs for arch in archs if (runs := arena.full_runs(arch)) is not None]
+    return range(spec.seed0, spec.seed0 + min([spec.full_seeds, *there]))
+
+
+def answers_due(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> int:
     """Answers of a whole study on one arena."""
-    return archs * (len(spec.proxies) + spec.full_seeds * (2 if arena.simulated else 1))
+    full = len(full_seeds(spec, arena, archs)) * (2 if arena.simulated else 1)
+    return len(archs) * (len(spec.proxies) + full)
 
 
 def conduct(spec: StudySpec, arena: Arena, archs: Sequence[Architecture], log: Log, tick: Callable[[], None]) -> Study:
@@ -101,28 +122,30 @@ def conduct(spec: StudySpec, arena: Arena, archs: Sequence[Architecture], log: L
         Unsupported: The space or table cannot serve a proxy; nothing was trained.
     """
     proxies = [part.proxy(arena.space, arena.side) for part in spec.proxies]
-    seeds = range(spec.seed0, spec.seed0 + spec.full_seeds)
-
-    def answers(evaluator: Recorded, proxy: Proxy, seed: int) -> list[Evaluation]:
-        placed: list[Evaluation | None] = [None] * len(archs)
-        for place, evaluation in evaluator.stream([Trial(arch, proxy, seed=seed) for arch in archs]):
-            placed[place] = evaluation
-            tick()
-        return [evaluation for evaluation in placed if evaluation is not None]
+    seeds = full_seeds(spec, arena, archs)
 
     def recorded(view: str, phase: str) -> Recorded:
         source = arena.search_view(view) if view == "search" else arena.judge_view()
         return Recorded(source, log, dataset=arena.dataset, run=view, phase=phase)
 
     search, judge = recorded("search", "proxy"), recorded("judge", "full training")
-    by_proxy = {proxy: answers(search, proxy, spec.seed0) for proxy in proxies}
-    judged = [answers(judge, arena.full, seed) for seed in seeds]
-    full = judged
+    columns = [(search, proxy, spec.seed0) for proxy in proxies] + [(judge, arena.full, seed) for seed in seeds]
     if arena.simulated:
         seen = recorded("search", "full training")
-        full = [answers(seen, arena.full, seed) for seed in seeds]
+        columns += [(seen, arena.full, seed) for seed in seeds]
+    answers: list[list[Evaluation]] = [[] for _ in columns]
+    for start in range(0, len(archs), BLOCK):
+        block = archs[start : start + BLOCK]
+        for (evaluator, proxy, seed), column in zip(columns, answers, strict=True):
+            placed = {}
+            for place, answer in evaluator.stream([Trial(arch, proxy, seed=seed) for arch in block]):
+                placed[place] = answer
+                tick()
+            column += [placed[place] for place in range(len(block))]
     arena.search_over("search")
-    return Study(arena, tuple(archs), by_proxy, full, judged)
+    by_proxy, rest = dict(zip(proxies, answers, strict=False)), answers[len(proxies) :]
+    judged, full = rest[: len(seeds)], rest[len(seeds) :]
+    return Study(arena, tuple(archs), by_proxy, full or judged, judged)
 
 
 def consistency_rows(study: Study, spec: StudySpec, command: str) -> Iterator[Row]:
@@ -132,15 +155,15 @@ def consistency_rows(study: Study, spec: StudySpec, command: str) -> Iterator[Ro
     judged = np.array([[arena.judge_error(answer) for answer in answers] for answers in study.judged]).T
     truth = judged[:, 0] if arena.simulated else judged.mean(axis=1)
     top, kind = noise_ceiling(valid, judged, arena, spec)
-    full_s, full_macs = mean_costs([answer for answers in study.judged for answer in answers])
+    full_s, full_macs = mean_costs([answer for answers in study.full for answer in answers])
     for number, (proxy, answers) in enumerate(study.proxies.items()):
         errors = np.array([answer.metrics["val_error"] for answer in answers])
         rng = np.random.default_rng([spec.seed0, number])
-        found = bootstrap(errors, truth, measures=tuple(MEASURES), draws=spec.draws, rng=rng)
-        ends = {f"{name}_{end}": getattr(found[name], end) for name in WITH_INTERVAL for end in ("low", "high")}
+        found = bootstrap(errors, truth, measures=tuple(MEASURES), draws=draws_for(spec, len(errors)), rng=rng)
+        ends = {f"{name}_{end}": getattr(found[name], end) for name in MEASURES for end in ("low", "high")}
         device_s, macs = mean_costs(answers)
         ledger = Ledger()
-        for answer in (*answers, *study.judged[0]):
+        for answer in (*answers, *study.full[0]):
             ledger.add("proxy", answer.cost)
         yield {
             "space": arena.space.name,
@@ -158,6 +181,7 @@ def consistency_rows(study: Study, spec: StudySpec, command: str) -> Iterator[Ro
             "judge": arena.judge,
             "seeds_proxy": 1,
             "seeds_full": len(study.judged),
+            "draws": draws_for(spec, len(errors)),
             "device_s": device_s,
             "full_device_s": full_s,
             "speedup_device": full_s / device_s if device_s else math.nan,
@@ -166,6 +190,11 @@ def consistency_rows(study: Study, spec: StudySpec, command: str) -> Iterator[Ro
             "device": ledger.device,
             "command": command,
         }
+
+
+def draws_for(spec: StudySpec, n: int) -> int:
+    """Bootstrap draws for n networks: as the spec says, else 10,000, or 1,000 where networks are many."""
+    return spec.draws or (10_000 if n <= MANY else 1_000)
 
 
 def noise_ceiling(valid: Errors, judged: Errors, arena: Arena, spec: StudySpec) -> tuple[Interval, str]:
@@ -178,20 +207,25 @@ def noise_ceiling(valid: Errors, judged: Errors, arena: Arena, spec: StudySpec) 
         spec: How many draws.
     """
     rng = np.random.default_rng([spec.seed0, len(spec.proxies)])
-    if spec.full_seeds == 1:
-        found = bootstrap(valid[:, 0], judged[:, 0], measures=("tau",), draws=spec.draws, rng=rng)["tau"]
-        return found, "full validation, one training"
+    one = valid.shape[1] == 1
     if arena.judge == OTHER_SEEDS:
-        return ceiling(valid, valid, draws=spec.draws, rng=rng), "full validation, other seeds"
-    found = ceiling(valid, judged, draws=spec.draws, rng=rng)
-    return found, "full validation, the table's test mean" if arena.simulated else "full validation, other seeds' test"
+        kind, other = "full validation, other seeds", valid
+    elif arena.simulated:
+        kind, other = "full validation, the table's test mean", judged
+    else:
+        kind, other = "full validation, one training" if one else "full validation, other seeds' test", judged
+    if one:
+        return bootstrap(valid[:, 0], judged[:, 0], measures=("tau",), draws=draws_for(spec, len(valid)), rng=rng)[
+            "tau"
+        ], kind
+    return ceiling(valid, other, draws=draws_for(spec, len(valid)), rng=rng), kind
 
 
 def score_rows(study: Study) -> Iterator[Row]:
     """One line an answer: what the figures and further analyses start from."""
     arena = study.arena
 
-    def row(proxy: str, answer: Evaluation, test_error: float) -> Row:
+    def row(proxy: str, answer: Evaluation, judge_error: float) -> Row:
         trial, metrics = answer.trial, answer.metrics
         return {
             "space": arena.space.name,
@@ -200,11 +234,12 @@ def score_rows(study: Study) -> Iterator[Row]:
             "proxy": proxy,
             "seed": trial.seed,
             "val_error": metrics.get("val_error", math.nan),
-            "test_error": test_error,
+            "test_error": judge_error if arena.judge == "test" else math.nan,
             "device_s": answer.cost.device_s,
             "params": metrics.get("params", math.nan),
             "macs": metrics.get("macs", math.nan),
             "failure": answer.failure,
+            "judge_error": judge_error,
         }
 
     for proxy, answers in study.proxies.items():

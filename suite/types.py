@@ -160,8 +160,13 @@ class Recommendation:
     """Device seconds charged so far, summed over all workers."""
     clock_s: float
     """Seconds since the start, as a clock beside the workers would show."""
-    over_budget_s: float = 0.0
-    """Device seconds of answers that crossed the budget: never told, never recommended."""
+    over_budget: tuple[Evaluation, ...] = ()
+    """Answers that crossed the budget: never told, never recommended; live, they were trained all the same."""
+
+    @property
+    def over_budget_s(self) -> float:
+        """Device seconds of the answers that crossed the budget."""
+        return sum(answer.cost.device_s for answer in self.over_budget)
 
 
 @runtime_checkable

@@ -168,7 +168,7 @@ def test_metrics_that_are_not_known_are_left_out():
         (lambda e: e.evaluate([Trial(A, Proxy(20, 4, 8))]), "holds no e20 c4 r8 s1 of toys .* e4 c8 r8 s1 at 1/2/4"),
         (lambda e: e.evaluate([Trial(A, SHORT, 3)]), "at epochs 1, 2, 4, not at 3"),
         (lambda e: e.stages(Proxy(20, 4, 8)), "it holds"),
-        (lambda e: TableEvaluator(e.table, "toy"), "no data set 'toy'; did you mean toys"),
+        (lambda e: TableEvaluator(e.table, "toy"), "no data set 'toy': did you mean 'toys'"),
     ],
 )
 def test_what_the_table_lacks_is_refused_saying_what_it_holds(ask, message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -97,10 +98,7 @@ def test_2_everyone_lives_for_p_further_completions_and_the_best_is_not_spared()
 def test_3_five_per_cent_of_children_equal_their_parent_and_the_others_differ_in_one_place():
     searcher = evolution(population_size=1, sample_size=1, p_identity=0.05)  # the last one is the parent
     archs = [trial.arch for trial in converse(searcher, Analytic(SPACE), 4001)]
-    differences = Counter(
-        sum(a != b for a, b in zip(parent, child, strict=True))
-        for parent, child in zip(archs[:-1], archs[1:], strict=True)
-    )
+    differences = Counter(sum(a != b for a, b in zip(parent, child, strict=True)) for parent, child in pairwise(archs))
     assert set(differences) == {0, 1}
     assert differences[0] / 4000 == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / 4000))
 

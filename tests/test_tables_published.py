@@ -488,7 +488,7 @@ def test_other_damage_is_refused_naming_file_and_line(tmp_path, lines, message):
 def test_an_empty_log_and_an_unknown_space_are_refused(tmp_path):
     with pytest.raises(BadInput, match="no answers"):
         log.frame(write(tmp_path / "empty.jsonl", []))
-    with pytest.raises(BadInput, match="did you mean nas_bench_macro"):
+    with pytest.raises(BadInput, match="did you mean 'nas_bench_macro'"):
         log.frame(write(tmp_path / "other.jsonl", [line(space="nas_bench_marco")]))
 
 

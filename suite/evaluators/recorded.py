@@ -60,6 +60,8 @@ class Log:
             end += len(line)
             try:
                 row = json.loads(line)
+                if row["space"] != self.space.name:
+                    raise BadInput(f"it is of space {row['space']}, not {self.space.name}")
                 key = str(row["proxy"])
                 proxy = proxies.setdefault(key, proxies.get(key) or Proxy(**row["proxy"]))
                 arch = archs.get(row["arch"]) or archs.setdefault(row["arch"], self.space.parse(row["arch"]))
@@ -74,8 +76,11 @@ class Log:
                         [{name: number_in(value) for name, value in entry.items()} for entry in row["curve"]],
                     )
                 )
-            except (ValueError, KeyError, TypeError, BadInput) as error:
+            except BadInput as error:
                 raise BadInput(f"{self.path}:{number}: not a line of this log: {error}; repair or move it") from None
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                what = f"{type(error).__name__}: {error}"
+                raise BadInput(f"{self.path}:{number}: not a line of this log: {what}; repair or move it") from None
 
     def append(self, dataset: str, run: str, phase: str, evaluation: Evaluation) -> None:
         """Write one answer; on disk when this returns, if the answer cost real seconds."""

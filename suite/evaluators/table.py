@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from suite.tables.base import Array, Block, Setting, Table, nearest
-from suite.types import Architecture, BadInput, Cost, Evaluation, Proxy, Trial, Unsupported
+from suite.tables.base import Array, Block, Setting, Table
+from suite.types import Architecture, BadInput, Cost, Evaluation, Proxy, Trial, Unsupported, nearest
 
 OTHER_SEEDS = "validation, other seeds"
 OBJECTIVES = ("params", "macs", "latency_ms", "energy_mj")
@@ -58,7 +58,7 @@ class TableEvaluator:
         self, table: Table, dataset: str, *, view: Literal["search", "judge"] = "search", full: Proxy | None = None
     ) -> None:
         if dataset not in table.datasets:
-            raise Unsupported(f"table {table.name} has no data set {dataset!r}{nearest(dataset, table.datasets)}")
+            raise Unsupported(f"table {table.name} has no data set {dataset!r}: {nearest(dataset, table.datasets)}")
         if view not in ("search", "judge"):
             raise BadInput(f"a table is viewed as search or judge, not {view!r}")
         self.table, self.dataset, self.view = table, dataset, view

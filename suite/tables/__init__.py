@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suite.tables.base import MAGIC, Table, nearest, sha256_of
-from suite.types import JSON, BadInput
+from suite.tables.base import MAGIC, Table, sha256_of
+from suite.types import JSON, BadInput, nearest
 
 __all__ = ["TABLES", "Source", "Table", "convert", "find_data", "info", "open_table"]
 
@@ -125,7 +125,7 @@ def open_path(path: str | Path, base: Path | None = None) -> Table:
         found = find_data(path, base)
     except BadInput as missing:
         if len(Path(path).parts) == 1:
-            raise BadInput(f"no table {str(path)!r}{nearest(str(path), TABLES)}, or the path of a file") from None
+            raise BadInput(f"no table {str(path)!r}: {nearest(str(path), TABLES)}, or the path of a file") from None
         raise missing from None
     return open_table("log", found) if found.suffix == ".jsonl" else Table.open(found)
 
@@ -157,7 +157,7 @@ def build(name: str, given: Path | None) -> Table:
     from suite.spaces import SPACES
 
     if name not in TABLES:
-        raise BadInput(f"no table {name!r}{nearest(name, TABLES)}")
+        raise BadInput(f"no table {name!r}: {nearest(name, TABLES)}")
     source = TABLES[name]
     rows, about = importlib.import_module(source.module).frame(given)
     space = SPACES[source.space or about["space"]]
@@ -180,7 +180,7 @@ def convert(name: str, source: str | Path | None, out: str | Path, *, sha256: st
         BadInput: The source is missing, damaged, or has another SHA-256; `out` cannot be written or is another file.
     """
     if name not in TABLES:
-        raise BadInput(f"no table {name!r}{nearest(name, TABLES)}")
+        raise BadInput(f"no table {name!r}: {nearest(name, TABLES)}")
     out = Path(out)
     given = None if source is None and not TABLES[name].file else find_data(source or TABLES[name].file)
     if sha256 is not None:

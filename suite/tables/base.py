@@ -12,14 +12,13 @@ opened.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import mmap
 import os
 import struct
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from suite.spaces.base import SearchSpace
-from suite.types import JSON, Architecture, BadInput, Proxy
+from suite.types import JSON, Architecture, BadInput, Proxy, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,18 +49,6 @@ COLUMNS = ("architecture", *PROXY, "stage", "dataset", "split", "seed", *NUMBERS
 """The long schema, in order."""
 OPTIONAL = {"samples": 1.0, "cells": None} | dict.fromkeys(NUMBERS[1:], np.nan) | dict.fromkeys(TEXTS, "")
 """What a column that is left out holds."""
-
-
-def nearest(name: str, options: Iterable[str]) -> str:
-    """The end of a refusal: the nearest right name, and all of them.
-
-    >>> nearest("cifar01", ["cifar10", "cifar100"])
-    '; did you mean cifar10? There are cifar10, cifar100'
-    """
-    options = list(options)
-    close = [option for option in options if option.startswith(name)] or difflib.get_close_matches(name, options, 1)
-    guess = f"did you mean {close[0]}? There are" if close else "there are"
-    return f"; {guess} {', '.join(options)}" if options else ""
 
 
 @dataclass(frozen=True)
@@ -189,7 +176,7 @@ class Table:
 
         for column in frame.columns:
             if column not in COLUMNS:
-                raise BadInput(f"table: unknown column {column!r}{nearest(str(column), COLUMNS)}")
+                raise BadInput(f"table: unknown column {column!r}: {nearest(str(column), COLUMNS)}")
         for column in COLUMNS:
             if column not in frame.columns and column not in OPTIONAL:
                 raise BadInput(f"table: column {column!r} is missing; there are {', '.join(map(str, frame.columns))}")
@@ -385,7 +372,7 @@ class Table:
             from suite.spaces import SPACES
 
             if header["space"] not in SPACES:
-                raise BadInput(f"{path}: no space {header['space']!r}{nearest(header['space'], SPACES)}")
+                raise BadInput(f"{path}: no space {header['space']!r}: {nearest(header['space'], SPACES)}")
             space = SPACES[header["space"]]
         elif space.name != header["space"]:
             raise BadInput(f"{path}: a table of {header['space']}, not of {space.name}")

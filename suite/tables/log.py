@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.spaces import SPACES
-from suite.tables.base import nearest, sha256_of
-from suite.types import JSON, BadInput, Proxy
+from suite.tables.base import sha256_of
+from suite.types import JSON, BadInput, Proxy, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ def frame(source: Path | None) -> tuple[pd.DataFrame, dict[str, str]]:
         try:
             space = space or line["space"]
             if space not in SPACES:
-                raise BadInput(f"no space {space!r}{nearest(space, SPACES)}")
+                raise BadInput(f"no space {space!r}: {nearest(space, SPACES)}")
             if line["space"] != space:
                 raise BadInput(f"its space is {line['space']}, and the first line's is {space}")
             proxy = SPACES[space].canonical(Proxy(**line["proxy"]))

@@ -1,6 +1,6 @@
 """The official NAS-Bench-201 file, NAS-Bench-201-v1_1-096897.pth, through the package nas-bench-201.
 
-Dong, Yang. ICLR 2020. https://github.com/D-X-Y/NAS-Bench-201 (MIT). The file (4.7 GB) is the authors'; it is not
+Dong, Yang. ICLR 2020. https://github.com/D-X-Y/NAS-Bench-201 (MIT). The file (about 5 GB) is the authors'; it is not
 shipped here.
 
 The package would unpickle whatever the file holds. Here the file is loaded with `weights_only=True` and an
@@ -13,7 +13,7 @@ the end are kept at the epochs in `STAGES` where the file has them. Seconds: tra
 split once, as the file says; nan without.
 
 Reading is slow, once: torch's safe reader is written in Python, about 100,000 numbers a second (10,000 if they are
-numpy's), and the published file has hundreds of millions, all held in memory at once.
+numpy's), and by its size the published file has some hundred million, all held in memory at once.
 
 Checked against: the package's own answers on a small file of exactly this schema. The full file was not at hand.
 """

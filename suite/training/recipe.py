@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from suite.types import BadInput
+from suite.types import BadInput, nearest
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 PERIODS = ("epoch", "step")
@@ -113,17 +112,12 @@ def resolve(spec: str | Mapping[str, Any] | Recipe) -> Recipe:
         return spec
     if isinstance(spec, str):
         if spec not in RECIPES:
-            raise BadInput(f"recipe: no {spec!r}; {_nearest(spec, list(RECIPES))}")
+            raise BadInput(f"recipe: no {spec!r}: {nearest(spec, RECIPES)}")
         return RECIPES[spec]
     values = dict(spec)
     base = resolve(values.pop("base", "nas_bench_201"))
     known = [entry.name for entry in fields(Recipe)]
     for key in values:
         if key not in known:
-            raise BadInput(f"recipe: no key {key!r}; {_nearest(str(key), [*known, 'base'])}")
+            raise BadInput(f"recipe: no key {key!r}: {nearest(str(key), [*known, 'base'])}")
     return replace(base, **values)
-
-
-def _nearest(wrong: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(wrong, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"

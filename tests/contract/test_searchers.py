@@ -106,7 +106,7 @@ def test_asks_only_architectures_of_the_space_under_its_proxy(name, space, worke
 @every_space
 @one_and_four_workers
 def test_finds_better_than_the_middle_of_the_space(name, space, workers):
-    asked, recommendations = search(name, space, workers=workers)
+    _, recommendations = search(name, space, workers=workers)
     middle = np.median([quality(space.at(i)) for i in range(0, space.size, 97)])
     best = recommendations[-1].best
     assert best is not None
@@ -117,7 +117,7 @@ def test_finds_better_than_the_middle_of_the_space(name, space, workers):
 @every_space
 @one_and_four_workers
 def test_goes_on_where_every_training_fails(name, space, workers):
-    asked, recommendations = search(name, space, workers=workers, error=lambda arch: math.inf)
+    _, recommendations = search(name, space, workers=workers, error=lambda arch: math.inf)
     assert len(recommendations) == EVALUATIONS
     assert recommendations[-1].best is None
 
