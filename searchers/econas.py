@@ -211,8 +211,8 @@ def staged(
 
     >>> staged(60, 3, None, None), staged(20, 3, None, None), staged(60, 1, None, None)
     ((20, 40, 60), (7, 14, 20), (60,))
-    >>> staged(200, 3, None, (12, 200))
-    (12, 200)
+    >>> staged(60, 3, None, (1, 15, 60)), staged(60, 3, None, (1, 60))
+    ((15, 60), (60,))
     """
     if chosen is None:
         wanted = [math.ceil(epochs * (k + 1) / groups) for k in range(groups)]

@@ -90,6 +90,7 @@ class TableArena:
         self.side = max(sides, default=space.full.resolution)
         self.full = full.proxy(space, self.side)
         self.searching, self.judging = TableEvaluator(self.table, dataset, full=self.full), self.judge_view()
+        self.judging.stages(self.full)
         self.name, self.judge = self.judging.name, self.judging.judge
         self.fingerprint, self.device = self.table.fingerprint, self.judging.device
 

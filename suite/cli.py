@@ -281,7 +281,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without our letters shows ? for them
     try:
-        raise SystemExit(app(standalone_mode=False))
+        raise SystemExit(app(prog_name="kendall", standalone_mode=False))
     except KendallError as error:
         stop(str(error))
     except OSError as error:

@@ -7,7 +7,7 @@ judge, which alone sees what the search did not. Intervals are 95 % Student inte
 from __future__ import annotations
 
 import math
-from collections import Counter
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -39,6 +39,7 @@ LEDGER = (
     "energy_j",
 )  # fmt: skip
 CURVE_POINTS = 60
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 JUDGE_SEED_STEP = 1_000_003
 """Distance of the seeds of one winner's several full trainings: far from any search's own."""
 
@@ -188,7 +189,7 @@ def leaderboard_row(outcomes: Sequence[Outcome], arena: Arena, command: str) -> 
     winners = [(outcome, outcome.best, outcome.last) for outcome in outcomes if outcome.best and outcome.last]
     mean, low, high, std = student([o.judge_error for o, _, _ in winners]) if winners else (math.inf, *[math.nan] * 3)
     spent = [outcome.last.device_s if outcome.last else 0.0 for outcome in outcomes]
-    notes = Counter(outcome.note for outcome in outcomes if outcome.note)
+    notes = ranges([outcome.note for outcome in outcomes if outcome.note])
     total = account(outcomes)
     lost = len(outcomes) - len(winners)
     note = [*notes, *([f"{lost} of {len(outcomes)} searches ended without a winner"] if lost else [])]
@@ -213,12 +214,34 @@ def leaderboard_row(outcomes: Sequence[Outcome], arena: Arena, command: str) -> 
         "evaluations": float(np.mean([outcome.last.evaluations if outcome.last else 0 for outcome in outcomes])),
         "search_device_s": float(np.mean(spent)),
         "gpu_days": gpu_days(float(np.mean(spent))),
-        "clock": total.clock,
+        "clock": total.clock or ("simulated" if arena.simulated else "measured"),
         "device": total.device or arena.device,
         "options": ", ".join(f"{key}={value}" for key, value in outcomes[0].part.options.items()),
         "note": "; ".join(note),
         "command": command,
     }
+
+
+def ranges(notes: Sequence[str]) -> list[str]:
+    """Notes that differ in numbers alone as one note with the numbers' range.
+
+    >>> ranges(["final entropy 1.1 nats", "final entropy 0.4 nats", "one stage"])
+    ['final entropy 0.4 to 1.1 nats', 'one stage']
+    """
+    alike: dict[str, list[list[str]]] = {}
+    for note in notes:
+        alike.setdefault(NUMBER.sub("{}", note), []).append(NUMBER.findall(note))
+    return [words.format(*(spread(numbers) for numbers in zip(*found, strict=True))) for words, found in alike.items()]
+
+
+def spread(numbers: Sequence[str]) -> str:
+    """The ends of some numbers, as they were written.
+
+    >>> spread(("10", "9.5", "12"))
+    '9.5 to 12'
+    """
+    low, high = min(numbers, key=float), max(numbers, key=float)
+    return low if low == high else f"{low} to {high}"
 
 
 def winner_rows(outcomes: Sequence[Outcome], arena: Arena) -> Iterator[Row]:
@@ -265,7 +288,8 @@ def anytime_rows(by_searcher: Mapping[str, Sequence[Outcome]], arena: Arena) -> 
     ends = [o.last.device_s for outcomes in by_searcher.values() for o in outcomes if o.last]
     if not times or not max(ends) > 0:
         return
-    grid = np.unique(np.geomspace(min(times), max(ends), CURVE_POINTS))
+    first, end = min(times), max(ends)
+    grid = np.geomspace(first, end, CURVE_POINTS if first < end else 1)
     for searcher, outcomes in by_searcher.items():
         curves = np.array([step(outcome.incumbents, grid) for outcome in outcomes])  # (seeds, points)
         for device_s, errors in zip(grid, curves.T, strict=True):

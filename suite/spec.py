@@ -245,6 +245,9 @@ def load(kind: type[Spec], path: Path, settings: Sequence[str] = ()) -> Spec:
 
 def check(kind: type[Spec], content: JSON, source: str) -> Spec:
     """A spec from what TOML held."""
+    for command, only in (("run", "searchers"), ("study", "proxies")):
+        if only in content and only not in kind.model_fields:
+            raise BadInput(f"{source}: a spec for `kendall {command}` (it has {only})")
     try:
         return kind.model_validate(content)
     except ValidationError as error:

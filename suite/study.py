@@ -97,6 +97,7 @@ def listed(path: Path, space: SearchSpace) -> Iterator[Architecture]:
 def check(spec: StudySpec, arena: Arena) -> None:
     """Raises BadInput or Unsupported for what would fail later: proxies that cannot be trained, or one twice."""
     proxies = [part.proxy(arena.space, arena.side) for part in spec.proxies]
+    arena.check(arena.full)
     for number, proxy in enumerate(proxies):
         arena.check(proxy)
         if proxy in proxies[:number]:

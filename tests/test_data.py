@@ -477,7 +477,7 @@ def test_kendall_data_is_looked_in_and_an_explicit_root_is_the_only_place(tmp_pa
 
 
 def test_an_unknown_name_gets_the_nearest_one():
-    with pytest.raises(BadInput, match="did you mean cifar10"):
+    with pytest.raises(BadInput, match="did you mean 'cifar10'"):
         load("cifar-10")
 
 

@@ -417,3 +417,22 @@ def test_a_decision_without_choice_is_no_obstacle():
             (trial,) = searcher.ask()
             assert trial.arch[0] == 0
             searcher.tell([answer(trial, 50.0 + trial.arch[1])])
+
+
+def main() -> None:
+    """Print the table of the simulation in docs/methods/reinforce.md."""
+    table = NASBench201Table()
+    print("policy, learning rate, seeds: best seen, its standard deviation, final entropy, likeliest architecture")
+    for kind, lr, seeds in [("tabular", lr, 200) for lr in (0.001, 0.01, 0.1, 0.5)] + [("rnn", 0.001, 20)]:
+        searchers = [learner(seed, policy=kind, lr=lr) for seed in range(seeds)]
+        best = [table.best(searcher, 100) for searcher in searchers]
+        entropy = np.mean([searcher.policy.entropy() for searcher in searchers])
+        likeliest = np.mean([table.accuracy[searcher.policy.likeliest()] for searcher in searchers])
+        print(
+            f"{kind}, {lr}, {seeds}: {np.mean(best):.2f}, {np.std(best):.2f}, {entropy:.2f}, {likeliest:.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -63,25 +63,25 @@ def _leaderboard(board: Leaderboard, wide: bool) -> Table:
 
     title = (board.place.space, board.place.dataset, board.evaluator)
     table = _table(title, f"{words.judged(board.judge)}, {board.seeds}; {board.place.seconds}", board.headline)
-    table.add_column("searcher", overflow="fold")
+    table.add_column("searcher", no_wrap=True)
     table.add_column("judge error [95 %]", justify="right", no_wrap=True)
     table.add_column("regret", justify="right")
     if wide:
         table.add_column("val. error", justify="right")
         table.add_column("params", justify="right", no_wrap=True)
         table.add_column("MACs", justify="right", no_wrap=True)
-    table.add_column("evals", justify="right", no_wrap=True)
+        table.add_column("evals", justify="right", no_wrap=True)
     table.add_column("cost", justify="right", no_wrap=True)
     table.add_column("GPU-days", justify="right", no_wrap=True)
     for row in board.rows:
         style = "bold" if board.separated and row is board.best else ""
         size = (words.number(row["val_error_mean"]), words.metric(row["params"]), words.metric(row["macs"]))
+        more = (*size, words.count(row["evaluations"]))
         table.add_row(
             Text(row["searcher"] + (" ≈" if row["searcher"] in board.tied else ""), style),
             Text(words.interval(row["judge_error_mean"], row["judge_error_low"], row["judge_error_high"]), style),
             words.number(row["regret_mean"]),
-            *(size if wide else ()),
-            words.count(row["evaluations"]),
+            *(more if wide else ()),
             words.duration(row["search_device_s"]),
             words.gpu_days(row["gpu_days"]),
         )
@@ -93,13 +93,15 @@ def _study(study: Study, wide: bool) -> Table:
 
     under = f"{words.judged(study.judge)}, {study.n}; {study.place.seconds}"
     table = _table((study.place.space, study.place.dataset), under, study.headline)
-    table.add_column("proxy", overflow="fold")
+    failures = wide or any(row["failed"] for row in study.rows)
+    table.add_column("proxy", no_wrap=True)
     table.add_column("tau [95 %]", justify="right", no_wrap=True)
     table.add_column("ceiling", justify="right", no_wrap=True)
     if wide:
         table.add_column("Spearman", justify="right", no_wrap=True)
         table.add_column("top 10 %", justify="right", no_wrap=True)
-    table.add_column("failed", justify="right", no_wrap=True)
+    if failures:
+        table.add_column("failed", justify="right", no_wrap=True)
     table.add_column("a network", justify="right", no_wrap=True)
     table.add_column("speed-up", justify="right", no_wrap=True)
     if wide:
@@ -111,7 +113,7 @@ def _study(study: Study, wide: bool) -> Table:
             words.interval(row["tau"], row["tau_low"], row["tau_high"], study.digits),
             words.number(row["ceiling_tau"], study.digits),
             *(ranks if wide else ()),
-            words.count(row["failed"]),
+            *((words.count(row["failed"]),) if failures else ()),
             words.duration(row["device_s"]),
             words.times(row["speedup_device"]),
             *((words.times(row["speedup_macs"]),) if wide else ()),

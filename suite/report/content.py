@@ -514,10 +514,9 @@ def _study_headline(best: Row, others: list[str], many: int, digits: int) -> str
     if not math.isfinite(best["tau"]):
         return "No tau is known."
     tau = words.interval(best["tau"], best["tau_low"], best["tau_high"], digits)
-    ceiling = best["ceiling_tau"]
-    beside = f"of a possible {words.number(ceiling, digits)}" if math.isfinite(ceiling) else "with no ceiling measured"
+    beside = words.beside(best["tau"], best["ceiling_tau"], digits)
     cost = f", {words.times(best['speedup_device'])} faster than full training" if best["speedup_device"] > 1 else ""
-    start = f"{best['proxy']} ranks most like full training: tau {tau} {beside}{cost}."
+    start = f"{best['proxy']} ranks most like full training: tau {tau}{beside}{cost}."
     if many == 1:
         return start
     if not others:

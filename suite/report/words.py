@@ -39,12 +39,17 @@ def interval(mean: float, low: float, high: float, digits: int = 2) -> str:
 def possible(tau: float, ceiling: float, digits: int = 2) -> str:
     """An agreement beside the agreement that full training has with itself.
 
-    >>> possible(0.55, 0.6), possible(0.55, math.nan)
-    ('0.55 of a possible 0.60', '0.55, ceiling not measured')
+    >>> possible(0.55, 0.6), possible(0.65, 0.6), possible(0.55, math.nan)
+    ('0.55 of a possible 0.60', '0.65, above the ceiling of 0.60', '0.55, no ceiling measured')
     """
+    return f"{number(tau, digits)}{beside(tau, ceiling, digits)}"
+
+
+def beside(tau: float, ceiling: float, digits: int = 2) -> str:
+    """What the ceiling adds to a tau. A proxy can lie above it: both have errors, and full training may saturate."""
     if math.isnan(ceiling):
-        return f"{number(tau, digits)}, ceiling not measured"
-    return f"{number(tau, digits)} of a possible {number(ceiling, digits)}"
+        return ", no ceiling measured"
+    return f"{' of a possible' if tau <= ceiling else ', above the ceiling of'} {number(ceiling, digits)}"
 
 
 def count(value: float) -> str:

@@ -28,6 +28,9 @@ class SearchSpace(ABC):
     paper: str
     """Where the space comes from."""
 
+    def __repr__(self) -> str:
+        return self.name
+
     @property
     def size(self) -> int:
         """Number of architectures, isomorphic ones counted apart."""

@@ -175,7 +175,7 @@ class Trainer:
             with threads(self.threads):
                 metrics, curve = self.train(trial, leg)
             failure = ""
-        except KendallError:
+        except (KendallError, ImportError):  # a broken installation is no network's failure
             raise
         except Exception as error:
             metrics, failure = dict.fromkeys(self.metrics, math.inf), reason(error, self.device_name)

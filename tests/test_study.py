@@ -1,0 +1,302 @@
+"""Studies against figures worked out again from their scores."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+from harness import (
+    EPOCHS,
+    SHARED,
+    SHORT,
+    SPACE,
+    live_study_content,
+    needs_shared,
+    number,
+    rows,
+    study_content,
+    toy_frame,
+    toy_table,
+)  # fmt: skip
+
+from suite import jobs
+from suite.consistency import MEASURES, ceiling
+from suite.spaces import SPACES
+from suite.spec import StudySpec, check
+from suite.study import architectures
+from suite.types import BadInput, Unsupported
+
+
+def conducted(out: Path, **values: Any) -> Path:
+    table = values.pop("table", None) or toy_table()
+    return jobs.conduct(check(StudySpec, study_content(table, **values), "test"), out, base=out.parent, command="k")
+
+
+def live(out: Path, **values: Any) -> Path:
+    return jobs.conduct(check(StudySpec, live_study_content(**values), "test"), out, base=out.parent, command="k")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two proxies (one of them the full setting) against a test split."""
+    return conducted(tmp_path_factory.mktemp("study") / "out", proxies=[{"epochs": SHORT}, {"epochs": EPOCHS}])
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory) -> Path:
+    """A table without a test split, three runs a network; more full trainings are asked for than it has."""
+    return conducted(tmp_path_factory.mktemp("study") / "out", table=toy_table(test=False, runs=3), full_seeds=5)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """Trained live."""
+    return live(tmp_path_factory.mktemp("study") / "out")
+
+
+def scores(out: Path, proxy: str, column: str) -> dict[str, dict[str, float]]:
+    """Seed -> architecture -> value."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows(out / "scores.csv"):
+        if row["proxy"] == proxy:
+            found.setdefault(row["seed"], {})[row["architecture"]] = number(row[column])
+    return found
+
+
+def truth(out: Path, *, mean: bool) -> dict[str, float]:
+    """What the proxies are compared with: the judge's word under the first seed, or its mean over all."""
+    judged = scores(out, "full", "judge_error")
+    first = next(iter(judged.values()))
+    return {arch: float(np.mean([of[arch] for of in judged.values()])) if mean else first[arch] for arch in first}
+
+
+@pytest.mark.parametrize("which", ["folder", "others", "trained"])
+def test_every_measure_follows_from_the_scores(request, which):
+    out = request.getfixturevalue(which)
+    against = truth(out, mean=which == "trained")
+    for row in rows(out / "consistency.csv"):
+        ((_, errors),) = scores(out, row["proxy"], "val_error").items()
+        assert int(row["n"]) == len(errors) == len(against)
+        x, y = np.array([errors[arch] for arch in against]), np.array(list(against.values()))
+        for name, measure in MEASURES.items():
+            expected = measure(x, y)
+            assert number(row[name]) == pytest.approx(expected, nan_ok=True), name
+            low, high = number(row[f"{name}_low"]), number(row[f"{name}_high"])
+            assert math.isnan(expected) or math.isnan(low) or low <= high, name
+        assert number(row["tau"]) == pytest.approx(scipy.stats.kendalltau(x, y).statistic, nan_ok=True)
+        assert number(row["spearman"]) == pytest.approx(scipy.stats.spearmanr(x, y).statistic, nan_ok=True)
+
+
+@pytest.mark.parametrize("which", ["folder", "others", "trained"])
+def test_a_speed_up_is_full_training_over_the_proxy_as_the_search_would_pay_it(request, which):
+    out = request.getfixturevalue(which)
+    full = [seconds for of in scores(out, "full", "device_s").values() for seconds in of.values()]
+    for row in rows(out / "consistency.csv"):
+        (proxy,) = scores(out, row["proxy"], "device_s").values()
+        assert number(row["device_s"]) == pytest.approx(np.mean(list(proxy.values())))
+        assert number(row["full_device_s"]) == pytest.approx(np.mean(full))
+        assert number(row["speedup_device"]) == pytest.approx(np.mean(full) / np.mean(list(proxy.values())))
+
+
+def test_speed_ups_on_the_toy_table_are_the_ratio_of_epochs(folder, others):
+    """Whatever number of runs the judge takes the mean of."""
+    for out in (folder, others):
+        for row in rows(out / "consistency.csv"):
+            assert number(row["speedup_device"]) == pytest.approx(EPOCHS / int(row["epochs"]))
+            assert number(row["speedup_macs"]) == pytest.approx(EPOCHS / int(row["epochs"]))
+
+
+def test_a_live_speed_up_in_multiply_adds_is_counted(trained):
+    (row,) = rows(trained / "consistency.csv")
+    assert 2 <= number(row["speedup_macs"]) < 2.3  # two epochs and a look at the test images for one epoch
+    assert (row["clock"], row["judge"]) == ("measured", "test")
+
+
+# The noise ceiling
+
+
+def test_the_ceiling_of_a_table_with_a_test_split_is_full_validation_against_its_mean(folder):
+    valid, judged = (scores(folder, "full", column) for column in ("val_error", "judge_error"))
+    taus = [scipy.stats.kendalltau(list(valid[s].values()), list(judged[s].values())).statistic for s in valid]
+    for row in rows(folder / "consistency.csv"):
+        assert row["ceiling"] == "full validation, the table's test mean"
+        assert number(row["ceiling_tau"]) == pytest.approx(np.mean(taus))
+        assert number(row["ceiling_low"]) < number(row["ceiling_tau"]) < number(row["ceiling_high"])
+
+
+def test_full_training_as_a_proxy_reaches_its_ceiling(folder):
+    full = next(row for row in rows(folder / "consistency.csv") if row["epochs"] == str(EPOCHS))
+    assert number(full["tau"]) == pytest.approx(number(full["ceiling_tau"]), abs=0.1)
+    assert number(full["speedup_device"]) == 1
+
+
+def test_the_ceiling_without_a_test_split_is_each_run_against_the_others_and_no_run_against_itself(others):
+    (row,) = rows(others / "consistency.csv")
+    assert row["ceiling"] == "full validation, other seeds"
+    assert row["seeds_full"] == "3"  # five were asked for: the fourth would be the first again
+    valid = scores(others, "full", "val_error")
+    assert list(valid) == ["0", "1", "2"]
+    errors = np.array([list(of.values()) for of in valid.values()]).T
+    taus = [scipy.stats.kendalltau(errors[:, s], np.delete(errors, s, axis=1).mean(1)).statistic for s in range(3)]
+    assert number(row["ceiling_tau"]) == pytest.approx(np.mean(taus))
+
+
+def test_the_ceiling_of_live_training_is_one_seeds_validation_against_the_others_test(trained):
+    (row,) = rows(trained / "consistency.csv")
+    assert (row["ceiling"], row["seeds_full"]) == ("full validation, other seeds' test", "2")
+    valid, test = (np.array([list(of.values()) for of in scores(trained, "full", c).values()]).T
+                   for c in ("val_error", "test_error"))  # fmt: skip
+    expected = ceiling(valid, test, draws=100, rng=np.random.default_rng(0)).value
+    assert number(row["ceiling_tau"]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "table"),
+    [("full validation, the table's test mean", {"runs": 1}), ("full validation, other seeds", {"test": False})],
+)
+def test_one_full_training_of_a_table_has_a_ceiling_too(tmp_path, kind, table):
+    out = conducted(tmp_path / "out", table=toy_table(**table), full_seeds=1)
+    (row,) = rows(out / "consistency.csv")
+    valid, judged = (next(iter(scores(out, "full", column).values())) for column in ("val_error", "judge_error"))
+    assert (row["ceiling"], row["seeds_full"]) == (kind, "1")
+    expected = scipy.stats.kendalltau(list(valid.values()), list(judged.values())).statistic
+    assert number(row["ceiling_tau"]) == pytest.approx(expected)
+
+
+# What stands in the scores
+
+
+def test_only_test_errors_stand_in_the_column_of_test_errors(folder, others):
+    frame = toy_frame()
+    test = frame[frame["split"] == "test"].set_index("architecture")["error"]
+    for row in rows(folder / "scores.csv"):
+        assert row["test_error"] == row["judge_error"]
+        assert (row["test_error"] != "") == (row["proxy"] == "full")
+        if row["proxy"] == "full":
+            assert number(row["test_error"]) == pytest.approx(test[row["architecture"]])
+    for row in rows(others / "scores.csv"):
+        assert row["test_error"] == ""
+        assert (row["judge_error"] != "") == (row["proxy"] == "full")
+
+
+def test_proxies_are_asked_of_the_search_view_alone(folder, trained):
+    for out in (folder, trained):
+        for line in (out / "trials.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            assert ("test_error" in row["metrics"]) == (row["run"] == "judge")
+
+
+def test_a_network_that_fails_ranks_last_and_is_counted(tmp_path):
+    out = conducted(tmp_path / "out", table=toy_table(failing=0.2))
+    (row,) = rows(out / "consistency.csv")
+    failed = [r for r in rows(out / "scores.csv") if r["val_error"] == "inf" and r["proxy"] != "full"]
+    assert 0 < int(row["failed"]) == len(failed) < 40
+    assert all(r["failure"] for r in failed)
+    assert math.isfinite(number(row["tau"]))
+
+
+# Which networks
+
+
+def networks(tmp_path: Path, space: str = "nas_bench_macro", seed0: int = 0, **part: Any) -> list[tuple[int, ...]]:
+    content = study_content(tmp_path / "x.table", architectures=part, space=space, seed0=seed0)
+    return list(architectures(check(StudySpec, content, "test"), SPACES[space], tmp_path))
+
+
+def test_drawn_networks_differ_and_follow_from_seed0(tmp_path):
+    drawn = networks(tmp_path, count=200)
+    assert len(set(drawn)) == 200
+    assert networks(tmp_path, count=200) == drawn
+    assert networks(tmp_path, count=200, seed0=1) != drawn
+    assert len(set(networks(tmp_path, all=True))) == len(set(networks(tmp_path, count=SPACE.size))) == SPACE.size
+
+
+def test_a_file_of_networks_may_have_comments_and_repeats(tmp_path):
+    (tmp_path / "some.txt").write_text("# three\n00000000\n\n  00000001 \n00000002\n00000001\n", encoding="utf-8")
+    assert networks(tmp_path, file="some.txt") == [SPACE.at(i) for i in range(3)]
+
+
+NETWORKS = {
+    "none": ({}, "give one of count, all = true, file"),
+    "two": ({"count": 5, "all": True}, "give one of count, all = true, file"),
+    "too few": ({"count": 2}, "a ranking needs at least 3 networks, not 2"),
+    "too many": ({"count": 6562}, "nas_bench_macro has 6561 architectures, not 6562"),
+    "no file": ({"file": "nosuch.txt"}, "no file nosuch.txt, neither beside the spec nor here"),
+    "a bad line": ({"file": "bad.txt"}, r"bad.txt:3: nas_bench_macro: not eight digits of 0, 1, 2: '0000000x'"),
+    "no text": ({"file": "binary.txt"}, r"binary.txt: no text file: "),
+    "an empty file": ({"file": "empty.txt"}, "a ranking needs at least 3 networks, not 0"),
+}
+
+
+@pytest.mark.parametrize("what", NETWORKS)
+def test_a_wrong_choice_of_networks_is_one_line(tmp_path, what):
+    (tmp_path / "bad.txt").write_text("00000000\n# x\n0000000x\n")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\x00")
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    part, said = NETWORKS[what]
+    with pytest.raises(BadInput, match=said) as error:
+        networks(tmp_path, **part)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"proxies": [{"epochs": SHORT}, {"epochs": SHORT, "samples": 1.0}]}, "e10 c32 r32 s1 is there twice"),
+        ({"proxies": [{"epochs": SHORT}, {"epochs": SHORT, "channels": 8}]}, "holds no e10 c8 r32 s1 of toys"),
+        ({"full": {"epochs": 51}}, "e51 c32 r32 s1"),
+    ],
+)
+def test_a_wrong_proxy_is_refused_before_a_folder_is_made(tmp_path, values, said):
+    with pytest.raises((BadInput, Unsupported), match=said):
+        conducted(tmp_path / "out", **values)
+    assert not (tmp_path / "out").exists()
+
+
+LIVE = {
+    "a resolution below the strides": ({"proxies": [{"epochs": 1, "resolution": 2}]}, "resolution 2 is too small"),
+    "fewer images than classes": ({"proxies": [{"epochs": 1, "samples": 0.001}]}, "are fewer than its 10 classes"),
+    "an uneven full resolution": ({"full": {"resolution": 6}}, "resolution 6 is too small or uneven"),
+    "a space without networks": ({"space": "nas_bench_macro"}, "no networks to train here"),
+    "a data set that there is not": ({"datasets": ["digit"]}, "did you mean 'digits'"),
+    "a device that is not there": ({"evaluator": {"kind": "live", "device": "tpu"}}, "no 'tpu' here"),
+    "a recipe that there is not": ({"evaluator": {"kind": "live", "recipe": "nas"}}, "no 'nas'"),
+    "a recipe's key": ({"evaluator": {"kind": "live", "recipe": {"batchsize": 3}}}, "did you mean 'batch_size'"),
+    "images that are not there": ({"evaluator": {"kind": "live", "data": "nosuch"}}, "no folder nosuch with images"),
+    "hardly any validation": ({"evaluator": {"kind": "live", "valid_fraction": 0.0001}}, "valid_fraction 0.0001"),
+}
+
+
+@pytest.mark.parametrize("what", LIVE)
+def test_a_live_study_that_cannot_work_is_refused_before_a_folder_is_made(tmp_path, what):
+    values, said = LIVE[what]
+    with pytest.raises((BadInput, Unsupported), match=said) as error:
+        live(tmp_path / "out", **values)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+# The published ranking
+
+
+@pytest.mark.slow
+@needs_shared
+def test_twelve_epochs_of_nas_bench_201_rank_as_published(tmp_path):
+    """All 15,625 networks: validation after 12 epochs against test after 200."""
+    content = {
+        "name": "nb201", "space": "nas_bench_201", "datasets": ["cifar10", "cifar100", "imagenet16-120"], "draws": 100,
+        "architectures": {"all": True}, "proxies": [{"epochs": 12}],
+        "evaluator": {"kind": "table", "table": "nas_bench_201_parquet", "file": f"{SHARED}/data/nb201.parquet"},
+    }  # fmt: skip
+    out = jobs.conduct(check(StudySpec, content, "test"), tmp_path / "out", base=tmp_path, command="k")
+    found = {row["dataset"]: row for row in rows(out / "consistency.csv")}
+    assert {row["n"] for row in found.values()} == {"15625"}
+    assert [round(number(row["tau"]), 3) for row in found.values()] == [0.594, 0.645, 0.644]
+    for row in found.values():
+        assert number(row["tau"]) < number(row["ceiling_tau"]) < 1
+        assert number(row["speedup_device"]) == pytest.approx(200 / 12, rel=0.01)
