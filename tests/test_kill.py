@@ -176,7 +176,7 @@ def counted() -> Iterator[list[object]]:
         yield epochs
 
 
-@pytest.mark.parametrize("line", range(1, 9))
+@pytest.mark.parametrize("line", [2, 5, 7, 8])  # of rungs of 4, 2, 1 networks, and the judge
 def test_a_kill_between_checkpoint_and_log_counts_every_epoch_once(tmp_path, monkeypatch, stages, line):
     spec, reference, epochs_needed = stages
     lost = []
