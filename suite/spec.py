@@ -287,8 +287,8 @@ def first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     """One line for the first thing wrong."""
     problems = error.errors()
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    loc = problem["loc"]  # what follows "evaluator" is the kind of it, which the spec does not write
-    place = [str(word) for number, word in enumerate(loc) if number == 0 or loc[number - 1] != "evaluator"]
+    loc = problem["loc"]  # what follows "evaluator" and "recipe" is which kind of it, which the spec does not write
+    place = [str(word) for i, word in enumerate(loc) if i == 0 or loc[i - 1] not in ("evaluator", "recipe")]
     where = ".".join(place)
     if problem["type"] == "extra_forbidden":
         return f"no key {where!r}: {nearest(place[-1], keys_beside(kind, loc))}"

@@ -128,6 +128,26 @@ def test_a_wrong_run_spec_is_one_line_that_says_what_would_work(setting):
     assert complaint(RunSpec, RUN, setting).startswith(WRONG[setting])
 
 
+WRONG_LIVE = {
+    "evaluator.recipe=3": "evaluator.recipe: input should be a valid string, not 3",
+    'evaluator.shards=["a"]': "evaluator.shards.0: input should be a valid integer, not 'a'",
+    "evaluator.valid_fraction=1": "evaluator.valid_fraction: input should be less than 1, not 1",
+    "evaluator.processes=-1": "evaluator.processes: input should be greater than or equal to 0, not -1",
+    "evaluator.device=3": "evaluator.device: input should be a valid string, not 3",
+    "evaluator.file=x": "no key 'evaluator.file': there are kind, recipe, data, shards, test_shards, ",
+}
+
+
+@pytest.mark.parametrize("setting", WRONG_LIVE)
+def test_a_wrong_live_spec_is_one_line_that_says_what_would_work(setting):
+    assert complaint(StudySpec, LIVE, setting).startswith(WRONG_LIVE[setting])
+
+
+@pytest.mark.parametrize(("kind", "content", "other"), [(RunSpec, STUDY, "study"), (StudySpec, RUN, "run")])
+def test_a_spec_of_the_other_command_is_told_so(kind, content, other):
+    assert complaint(kind, content).startswith(f"a spec for `kendall {other}` ")
+
+
 @pytest.mark.parametrize("setting", WRONG_STUDY)
 def test_a_wrong_study_spec_is_one_line_that_says_what_would_work(setting):
     assert complaint(StudySpec, STUDY, setting).startswith(WRONG_STUDY[setting])

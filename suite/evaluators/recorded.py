@@ -7,6 +7,7 @@ format: our logs are tables too.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -42,8 +43,9 @@ class Log:
             raise BadInput(f"{path}: cannot be written: {error.strerror}") from None
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInput(f"{path}: another process is writing it; wait for it or choose another --out") from None
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # some file systems have no locks: then there are none
+                raise BadInput(f"{path}: another process is writing it; wait for it or choose another --out") from None
         self.read()
 
     def read(self) -> None:

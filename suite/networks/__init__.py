@@ -15,6 +15,10 @@ __all__ = ["NETWORKS", "build"]
 
 NETWORKS: dict[str, str] = {
     "nas_bench_201": "suite.networks.nas_bench_201:network",
+    "darts": "suite.networks.darts:darts",
+    "darts_econas": "suite.networks.darts:econas",
+    "darts_econas_all": "suite.networks.darts:econas_all",
+    "darts_edges": "suite.networks.darts:edges",
 }
 """Search space to "module:function" with the signature (arch, proxy, *, classes, image_channels) -> nn.Module."""
 

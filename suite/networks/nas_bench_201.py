@@ -6,12 +6,23 @@ ICLR 2020, section 2. https://arxiv.org/abs/2001.00326
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from suite.networks.operations import OPERATIONS, Reduction
+from suite.networks.mixture import Choice, Mixture, Row
+from suite.networks.operations import OPERATIONS, PLAIN, Norms, Reduction
 from suite.spaces import nas_bench_201 as space
 from suite.types import Architecture, Proxy
+
+ROWS = slice(0, len(space.EDGES))
+Options = Sequence[Sequence[str]]
+"""The operations of each edge: one in a stand-alone network, all in a supernet."""
 
 
 class Cell(nn.Module):
@@ -20,56 +31,113 @@ class Cell(nn.Module):
     Weights are called edge<decision>.<operation>.*, so that cells with the same operation at the same edge share names.
     """
 
-    def __init__(self, arch: Architecture, channels: int) -> None:
+    def __init__(self, options: Options, channels: int, norms: Norms) -> None:
         super().__init__()
-        for decision, option in enumerate(arch):
-            operation = space.OPERATIONS[option]
-            self.add_module(f"edge{decision}", nn.ModuleDict({operation: OPERATIONS[operation](channels)}))
-        self.steps = [
-            (start, end, self.get_submodule(f"edge{decision}.{space.OPERATIONS[option]}"))
-            for decision, ((start, end), option) in enumerate(zip(space.EDGES, arch, strict=True))
-        ]
+        self.steps: list[tuple[int, int, Choice]] = []
+        for decision, ((start, end), names) in enumerate(zip(space.EDGES, options, strict=True)):
+            edge = Choice({name: OPERATIONS[name](channels, norms=norms) for name in names})
+            self.add_module(f"edge{decision}", edge)
+            self.steps.append((start, end, edge))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rows: Sequence[Row] | None = None) -> Tensor:
         """Shape (n, channels, h, w) to the same."""
         nodes: list[Tensor | None] = [x] + [None] * (space.NODES - 1)
-        for start, end, operation in self.steps:
+        for decision, (start, end, edge) in enumerate(self.steps):
             source, sofar = nodes[start], nodes[end]
-            assert source is not None  # edges are in the order of their ends
-            arriving = operation(source)
-            nodes[end] = arriving if sofar is None else sofar + arriving
+            if source is None:  # nothing arrived there: all options of its edges are switched off
+                source = nodes[start] = torch.zeros_like(x)
+            arriving = edge(source, None if rows is None else rows[decision])
+            if arriving is not None:
+                nodes[end] = arriving if sofar is None else sofar + arriving
         output = nodes[-1]
-        assert output is not None
-        return output
+        return torch.zeros_like(x) if output is None else output
 
 
 class Network(nn.Module):
     """Stem, three stages of cells with reductions between them, norm, ReLU, mean over the image, classifier."""
 
-    def __init__(self, arch: Architecture, *, channels: int, depth: int, classes: int, image_channels: int) -> None:
+    def __init__(
+        self, options: Options, *, channels: int, depth: int, classes: int, image_channels: int, norms: Norms
+    ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(image_channels, channels, 3, padding=1, bias=False)
-        self.stem_norm = nn.BatchNorm2d(channels)
+        self.stem_norm = norms.outside(channels)
         cells: list[nn.Module] = []
         for stage in range(space.STAGES):
             width = channels * 2**stage
             if stage:
-                cells.append(Reduction(width // 2, width))
-            cells.extend(Cell(arch, width) for _ in range(depth))
+                cells.append(Reduction(width // 2, width, norms))
+            cells.extend(Cell(options, width, norms) for _ in range(depth))
         self.cells = nn.ModuleList(cells)
-        self.norm = nn.BatchNorm2d(width)
+        self.norm = norms.outside(width)
         self.classifier = nn.Linear(width, classes)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
         """Logits, shape (n, classes), of normalised images, shape (n, image_channels, side, side)."""
         x: Tensor = self.stem_norm(self.stem(images))
+        number = 0
         for cell in self.cells:
-            x = cell(x)
+            if isinstance(cell, Cell):
+                x = cell(x, None if mixture is None else mixture.rows(number, ROWS))
+                number += 1
+            else:
+                x = cell(x)
         logits: Tensor = self.classifier(F.relu(self.norm(x)).mean(dim=(2, 3)))
         return logits
 
 
-def network(arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int) -> nn.Module:
+def network(
+    arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms = PLAIN
+) -> nn.Module:  # fmt: skip
     """The network of `arch` at the width and depth of `proxy`."""
+    options = [(space.OPERATIONS[option],) for option in arch]
+    return made(options, proxy, classes=classes, image_channels=image_channels, norms=norms)
+
+
+def made(options: Options, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms) -> Network:
+    """A network whose edges have these operations."""
     depth = space.NASBench201().depth(proxy)
-    return Network(arch, channels=proxy.channels, depth=depth, classes=classes, image_channels=image_channels)
+    return Network(
+        options, channels=proxy.channels, depth=depth, classes=classes, image_channels=image_channels, norms=norms
+    )
+
+
+class Mixed:
+    """The supernet: one row for each edge, one column for each operation."""
+
+    options = space.OPERATIONS
+    edges = space.NASBench201()
+    norms = Norms(affine=False)
+
+    def __init__(self) -> None:
+        self.groups = {"cell": ROWS}
+
+    def rows(self) -> list[int]:
+        """The decision of `edges` that each row is."""
+        return list(range(len(space.EDGES)))
+
+    def cells(self, proxy: Proxy) -> int:
+        """Of the network."""
+        return space.STAGES * self.edges.depth(proxy)
+
+    def network(self, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms) -> nn.Module:
+        """With all operations on each edge."""
+        options = [space.OPERATIONS] * len(space.EDGES)
+        return made(options, proxy, classes=classes, image_channels=image_channels, norms=norms)
+
+    def standalone(
+        self, arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms
+    ) -> nn.Module:  # fmt: skip
+        """With one."""
+        return network(arch, proxy, classes=classes, image_channels=image_channels, norms=norms)
+
+    def chosen(self, arch: Architecture) -> Iterator[tuple[int, int]]:
+        """(row, option) of each operation that `arch` has."""
+        return iter(enumerate(arch))
+
+    def derive(self, weights: npt.NDArray[np.floating[Any]]) -> Architecture:
+        """The strongest operation of each edge, `none` too."""
+        return tuple(int(option) for option in weights.argmax(axis=1))
+
+
+mixed = Mixed()

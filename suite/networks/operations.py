@@ -3,23 +3,61 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.networks.chance import generator
-from suite.types import Unsupported
+from suite.types import BadInput, Unsupported
+
+STATISTICS = ("running", "batch")
+
+
+@dataclass(frozen=True)
+class Norms:
+    """The batch norms of a network.
+
+    Raises:
+        BadInput: `statistics` is neither "running" nor "batch".
+    """
+
+    affine: bool = True
+    """Whether those of the cells have a scale and a shift; the others always have them."""
+    statistics: str = "running"
+    """What they normalise by outside training: "running": averages of the training; "batch": the batch's own."""
+    pools: bool = False
+    """Whether a norm without scale and shift follows each pooling in a cell, as in DARTS's supernet."""
+
+    def __post_init__(self) -> None:
+        if self.statistics not in STATISTICS:
+            raise BadInput(f"norms: statistics must be one of {', '.join(STATISTICS)}, not {self.statistics!r}")
+
+    def inside(self, channels: int, *, affine: bool = True) -> nn.BatchNorm2d:
+        """One of a cell."""
+        tracks = self.statistics == "running"
+        return nn.BatchNorm2d(channels, affine=affine and self.affine, track_running_stats=tracks)
+
+    def outside(self, channels: int) -> nn.BatchNorm2d:
+        """One of the skeleton."""
+        return nn.BatchNorm2d(channels, track_running_stats=self.statistics == "running")
+
+
+PLAIN = Norms()
+"""Of a network that is trained by itself."""
 
 
 class ReLUConvBN(nn.Module):
-    """ReLU, convolution without bias, batch norm with scale and shift."""
+    """ReLU, convolution without bias, batch norm."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, norm: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
+        self.norm = nn.BatchNorm2d(outputs) if norm is None else norm
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
@@ -27,36 +65,137 @@ class ReLUConvBN(nn.Module):
         return normed
 
 
+class Separable(nn.Module):
+    """ReLU, a convolution of each channel by itself, a 1x1 over all, batch norm."""
+
+    def __init__(self, channels: int, kernel: int, *, stride: int, dilation: int, norm: nn.Module) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(
+            channels, channels, kernel, stride=stride, padding=dilation * (kernel // 2), dilation=dilation,
+            groups=channels, bias=False,
+        )  # fmt: skip
+        self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (n, channels, h, w) to (n, channels, h / stride, w / stride)."""
+        normed: Tensor = self.norm(self.pointwise(self.depthwise(F.relu(x))))
+        return normed
+
+
+class FactorizedReduce(nn.Module):
+    """ReLU, two 1x1 of stride 2, the second a pixel further down and right, side by side, batch norm."""
+
+    def __init__(self, inputs: int, outputs: int, *, norm: nn.Module) -> None:
+        super().__init__()
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (n, inputs, h, w) to (n, outputs, h / 2, w / 2)."""
+        x = F.relu(x)
+        normed: Tensor = self.norm(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1))
+        return normed
+
+
 class Zero(nn.Module):
     """Nothing arrives."""
 
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+
     def forward(self, x: Tensor) -> Tensor:
-        """Zeros of the shape of `x`."""
-        return torch.zeros_like(x)
+        """Zeros of the shape of `x`, each side divided by the stride."""
+        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
-def average_pool() -> nn.Module:
-    """Mean over 3x3, of the pixels inside the image."""
-    return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+class Operation(Protocol):
+    """Makes a module from `channels` to as many, at 1 / `stride` of the resolution."""
+
+    def __call__(self, channels: int, stride: int = 1, norms: Norms = PLAIN) -> nn.Module:
+        """The module."""
 
 
-OPERATIONS: dict[str, Callable[[int], nn.Module]] = {
-    "none": lambda channels: Zero(),
-    "skip_connect": lambda channels: nn.Identity(),
-    "nor_conv_1x1": lambda channels: ReLUConvBN(channels, channels, 1),
-    "nor_conv_3x3": lambda channels: ReLUConvBN(channels, channels, 3),
-    "avg_pool_3x3": lambda channels: average_pool(),
+def none(channels: int, stride: int = 1, norms: Norms = PLAIN) -> nn.Module:
+    """No connection."""
+    return Zero(stride)
+
+
+def skip(channels: int, stride: int = 1, norms: Norms = PLAIN) -> nn.Module:
+    """The input itself, or half of it each way."""
+    if stride == 1:
+        return nn.Identity()
+    return FactorizedReduce(channels, channels, norm=norms.inside(channels))
+
+
+def convolution(kernel: int) -> Operation:
+    """ReLU, convolution, norm."""
+
+    def make(channels: int, stride: int = 1, norms: Norms = PLAIN) -> nn.Module:
+        return ReLUConvBN(channels, channels, kernel, stride=stride, norm=norms.inside(channels))
+
+    return make
+
+
+def separable(kernel: int) -> Operation:
+    """Twice in a row, the first with the stride."""
+
+    def make(channels: int, stride: int = 1, norms: Norms = PLAIN) -> nn.Module:
+        steps = [
+            Separable(channels, kernel, stride=pace, dilation=1, norm=norms.inside(channels)) for pace in (stride, 1)
+        ]
+        return nn.Sequential(*steps)
+
+    return make
+
+
+def dilated(kernel: int) -> Operation:
+    """Once, with every other pixel."""
+
+    def make(channels: int, stride: int = 1, norms: Norms = PLAIN) -> nn.Module:
+        return Separable(channels, kernel, stride=stride, dilation=2, norm=norms.inside(channels))
+
+    return make
+
+
+def pool(kind: str) -> Operation:
+    """Mean or largest of 3x3, of the pixels inside the image."""
+
+    def make(channels: int, stride: int = 1, norms: Norms = PLAIN) -> nn.Module:
+        pooled: nn.Module = (
+            nn.MaxPool2d(3, stride=stride, padding=1)
+            if kind == "max"
+            else nn.AvgPool2d(3, stride=stride, padding=1, count_include_pad=False)
+        )
+        return nn.Sequential(pooled, norms.inside(channels, affine=False)) if norms.pools else pooled
+
+    return make
+
+
+OPERATIONS: dict[str, Operation] = {
+    "none": none,
+    "skip_connect": skip,
+    "nor_conv_1x1": convolution(1),
+    "nor_conv_3x3": convolution(3),
+    "max_pool_3x3": pool("max"),
+    "avg_pool_3x3": pool("avg"),
+    "sep_conv_3x3": separable(3),
+    "sep_conv_5x5": separable(5),
+    "dil_conv_3x3": dilated(3),
+    "dil_conv_5x5": dilated(5),
 }
-"""Every operation, from `channels` to as many at the same resolution."""
+"""Every operation of an edge."""
 
 
 class Reduction(nn.Module):
     """Residual block that halves the image: two 3x3 beside an average pool with a 1x1."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, norms: Norms = PLAIN) -> None:
         super().__init__()
-        self.first = ReLUConvBN(inputs, outputs, 3, stride=2)
-        self.second = ReLUConvBN(outputs, outputs, 3)
+        self.first = ReLUConvBN(inputs, outputs, 3, stride=2, norm=norms.outside(outputs))
+        self.second = ReLUConvBN(outputs, outputs, 3, norm=norms.outside(outputs))
         self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

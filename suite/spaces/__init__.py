@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from suite.spaces.base import SearchSpace
+from suite.spaces.darts import DARTS, DARTSEcoNAS, DARTSEdges
 from suite.spaces.nas_bench_201 import NASBench201
 from suite.spaces.nas_bench_macro import NASBenchMacro
 from suite.spaces.nats_bench_size import NATSBenchSize
@@ -10,5 +11,6 @@ from suite.spaces.nats_bench_size import NATSBenchSize
 __all__ = ["SPACES", "SearchSpace"]
 
 SPACES: dict[str, SearchSpace] = {
-    space.name: space for space in (NASBench201(), NATSBenchSize(), NASBenchMacro())
+    space.name: space
+    for space in (NASBench201(), DARTS(), DARTSEcoNAS(), DARTSEdges(), NATSBenchSize(), NASBenchMacro())
 }

@@ -48,6 +48,12 @@ TABLES = {
         "nb201.parquet",
         "suite.tables.nas_bench_201_parquet",
     ),
+    "nas_bench_201_curves": Source(
+        "NAS-Bench-201, 200 cells, CIFAR-10, validation after each of the 200 epochs, test after the last",
+        "nas_bench_201",
+        "nb201_curves200.parquet",
+        "suite.tables.nas_bench_201_curves",
+    ),
     "nats_bench_size": Source(
         "NATS-Bench size space, 90 epochs, test only: judges, is never searched",
         "nats_bench_size",

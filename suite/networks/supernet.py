@@ -1,0 +1,279 @@
+"""Supernets: the skeleton of a space with all operations on each edge, mixed by weights that are handed in.
+
+A supernet knows nothing of how its weights come about: the methods differ there. A one-hot mixture is the stand-alone
+network of its architecture, weights and names the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from suite.networks.mixture import Mixture
+from suite.networks.operations import Norms, initialise
+from suite.spaces import SearchSpace
+from suite.types import Architecture, BadInput, Proxy, Unsupported
+
+SUPERNETS: dict[str, str] = {
+    "nas_bench_201": "suite.networks.nas_bench_201:mixed",
+    "darts": "suite.networks.darts:mixed_darts",
+    "darts_edges": "suite.networks.darts:mixed_edges",
+    "darts_econas_all": "suite.networks.darts:mixed_econas_all",
+}
+"""Search space to "module:name" of a `Mixable`."""
+
+
+class Mixable(Protocol):
+    """What a space's networks must say of themselves to become a supernet."""
+
+    @property
+    def options(self) -> Sequence[str]:
+        """Operations: the columns of the weights."""
+
+    @property
+    def groups(self) -> Mapping[str, slice]:
+        """The rows of each kind of cell."""
+
+    @property
+    def edges(self) -> SearchSpace:
+        """A space with one of `options` for each edge, in which option 0 costs nothing."""
+
+    @property
+    def norms(self) -> Norms:
+        """Those of the published supernet."""
+
+    def rows(self) -> list[int]:
+        """The decision of `edges` that each row is."""
+
+    def cells(self, proxy: Proxy) -> int:
+        """That mix, in the order of the network."""
+
+    def network(self, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms) -> nn.Module:
+        """All operations on each edge; its forward takes images and a `Mixture`."""
+
+    def standalone(
+        self, arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms
+    ) -> nn.Module:  # fmt: skip
+        """One operation on each edge, its weights named as in the supernet."""
+
+    def chosen(self, arch: Architecture) -> Iterator[tuple[int, int]]:
+        """(row, option) of each operation that `arch` has."""
+
+    def derive(self, weights: npt.NDArray[np.floating[Any]]) -> Architecture:
+        """The architecture that the space's paper reads from weights, shape (rows, options)."""
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """A cost that adds up over edges."""
+
+    skeleton: int
+    """What every network has."""
+    edges: npt.NDArray[np.int64]
+    """What an option adds, over all cells, shape (rows, options)."""
+
+
+class Supernet(nn.Module):
+    """All networks of a space in one.
+
+    Call `mix` or `path` first; a forward pass then computes that, until the next call.
+
+    Args:
+        space: Whose networks.
+        proxy: Width, depth and resolution.
+        classes: Outputs.
+        image_channels: 1 for grey images, 3 for colour.
+        seed: Of the initial weights; they are those that `suite.networks.build` draws under the same names.
+        norms: Batch norms; None: those of the published supernet (docs/supernets.md).
+
+    Raises:
+        Unsupported: The space has no supernet, or not under `proxy`.
+
+    >>> from suite.spaces import SPACES
+    >>> space = SPACES["nas_bench_201"]
+    >>> supernet = Supernet(space, Proxy(1, 4, 8, cells=1), classes=10, image_channels=1, seed=0)
+    >>> supernet.shape
+    (6, 5)
+    >>> uniform = torch.full(supernet.shape, 1 / 5, requires_grad=True)
+    >>> supernet.mix(uniform)(torch.rand(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(
+        self, space: SearchSpace, proxy: Proxy,
+        *, classes: int, image_channels: int, seed: int, norms: Norms | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if space.name not in SUPERNETS:
+            raise Unsupported(f"{space.name}: no supernet; there are some for {', '.join(SUPERNETS)}")
+        space.check_proxy(proxy)
+        module, name = SUPERNETS[space.name].split(":")
+        self.kind: Mixable = getattr(import_module(module), name)
+        self.space, self.proxy, self.seed = space, proxy, seed
+        self.classes, self.image_channels = classes, image_channels
+        self.norms = self.kind.norms if norms is None else norms
+        with torch.device("meta"):  # nothing is drawn here, so torch's global generator stays where it is
+            self.network = self.kind.network(proxy, classes=classes, image_channels=image_channels, norms=self.norms)
+        self.network.to_empty(device="cpu")
+        initialise(self.network, seed)
+        self.shape = (len(self.kind.rows()), len(self.kind.options))
+        """(rows, options) of the weights."""
+        self.mixture: Mixture | None = None
+        self.epochs = proxy.epochs
+        """For how many its weights were trained; whoever trains it says so."""
+
+    @property
+    def options(self) -> Sequence[str]:
+        """Operations: the columns of the weights."""
+        return self.kind.options
+
+    @property
+    def groups(self) -> Mapping[str, slice]:
+        """The rows of each kind of cell: {"cell": ...} or {"normal": ..., "reduce": ...}."""
+        return self.kind.groups
+
+    @property
+    def cells(self) -> int:
+        """That mix."""
+        return self.kind.cells(self.proxy)
+
+    def mix(self, weights: Tensor, mask: Tensor | npt.NDArray[np.bool_] | None = None) -> Supernet:
+        """From now on the sum of all options, each times its weight.
+
+        Args:
+            weights: Any numbers, shape (rows, options), or (cells, rows, options) if cells differ; gradients flow back.
+            mask: Shape (rows, options), bool; options that are False are neither computed nor counted. None: all are.
+
+        Returns:
+            Itself, to be called on images.
+
+        Raises:
+            BadInput: A shape is another.
+        """
+        rows, options = self.shape
+        if tuple(weights.shape) not in (self.shape, (self.cells, *self.shape)):
+            raise BadInput(
+                f"supernet: weights have shape {self.shape} or {(self.cells, *self.shape)}, not {tuple(weights.shape)}"
+            )
+        if mask is None:
+            active = (tuple(range(options)),) * rows
+        else:
+            if tuple(mask.shape) != self.shape:
+                raise BadInput(f"supernet: a mask has shape {self.shape}, not {tuple(mask.shape)}")
+            active = tuple(tuple(option for option in range(options) if row[option]) for row in mask.tolist())
+        self.mixture = Mixture(weights, active)
+        return self
+
+    def path(self, arch: Architecture) -> Supernet:
+        """From now on the network of `arch`: one operation an edge, nothing else is computed."""
+        self.space.check(arch)
+        active: list[tuple[int, ...]] = [()] * self.shape[0]
+        for row, option in self.kind.chosen(arch):
+            active[row] = (option,)
+        self.mixture = Mixture(None, tuple(active))
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, shape (n, classes).
+
+        Raises:
+            BadInput: Nobody has said what to mix.
+        """
+        if self.mixture is None:
+            raise BadInput("supernet: nothing to compute yet; call mix(weights) or path(arch) first")
+        logits: Tensor = self.network(images, self.mixture)
+        return logits
+
+    def one_hot(self, arch: Architecture) -> Tensor:
+        """The weights whose mixture is the network of `arch`, shape (rows, options)."""
+        self.space.check(arch)
+        weights = torch.zeros(self.shape)
+        for row, option in self.kind.chosen(arch):
+            weights[row, option] = 1.0
+        return weights
+
+    def derive(self, weights: Tensor) -> Architecture:
+        """The architecture that the space's paper reads from weights, shape (rows, options)."""
+        if tuple(weights.shape) != self.shape:
+            raise BadInput(f"supernet: an architecture is derived from shape {self.shape}, not {tuple(weights.shape)}")
+        return self.kind.derive(weights.detach().cpu().double().numpy())
+
+    def standalone(self, arch: Architecture, norms: Norms | None = None) -> nn.Module:
+        """The network of `arch` with copies of these weights, on their device.
+
+        Args:
+            arch: An architecture of the space.
+            norms: Its batch norms; None: as here. What they have and these have not is as at the beginning: scale 1,
+                shift 0, mean 0, variance 1.
+        """
+        self.space.check(arch)
+        with torch.device("meta"):
+            network = self.kind.standalone(
+                arch, self.proxy, classes=self.classes, image_channels=self.image_channels, norms=norms or self.norms
+            )
+        network.to_empty(device="cpu")
+        initialise(network, self.seed)
+        given = dict(self.network.named_parameters())
+        inherit(network, self.network.state_dict())
+        for name, weight in network.named_parameters():
+            if name in given:  # the same layout in memory gives the same sums to the last bit
+                weight.data = torch.empty_like(given[name]).copy_(weight.data)
+        return network.to(next(self.network.parameters()).device).train(self.training)
+
+    @cached_property
+    def macs(self) -> CostTable:
+        """Multiply-adds of one image forward."""
+        return self.costs("macs")
+
+    @cached_property
+    def params(self) -> CostTable:
+        """Trainable parameters, those of a stand-alone network's norms included."""
+        return self.costs("params")
+
+    def costs(self, metric: str) -> CostTable:
+        """Of a cost that `space` knows by formula."""
+        edges = self.kind.edges
+        shape: dict[str, Any] = {"classes": self.classes, "image_channels": self.image_channels}
+
+        def cost(arch: Architecture) -> int:
+            return int(getattr(edges, metric)(arch, self.proxy, **shape))
+
+        nothing = (0,) * len(edges.decisions)
+        skeleton = cost(nothing)
+        table = [
+            [cost((*nothing[:row], option, *nothing[row + 1 :])) - skeleton for option in range(len(self.options))]
+            for row in range(len(nothing))
+        ]
+        return CostTable(skeleton, np.array(table, np.int64)[self.kind.rows()])
+
+    def computed_macs(self) -> int:
+        """Multiply-adds of one image forward, of what is mixed now."""
+        if self.mixture is None:
+            raise BadInput("supernet: nothing to compute yet; call mix(weights) or path(arch) first")
+        active = ((row, option) for row, options in enumerate(self.mixture.active) for option in options)
+        return self.macs.skeleton + int(sum(self.macs.edges[row, option] for row, option in active))
+
+
+def inherit(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Copy into `network` every tensor that `state` has under the same name in the same shape; their names.
+
+    >>> one, other = nn.Linear(2, 1), nn.Linear(2, 1, bias=False)
+    >>> inherit(one, other.state_dict())
+    ['weight']
+    """
+    taken = []
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            given = state.get(name)
+            if given is not None and given.shape == tensor.shape:
+                tensor.copy_(given)
+                taken.append(name)
+    return taken
