@@ -69,6 +69,7 @@ def test_every_two_places_are_paired():
         (rows({"a": A, "b": [0.5] * 6}), "taus of b must"),
         (rows({"a": A, "b": [1.0, *B[1:]]}), "taus of b must"),
         (pd.concat([rows({"a": A, "b": B})] * 2), "two rows of a"),
+        (rows({"a": A, "b": B}, 0.3), "ends of an interval"),
         (rows({"a": A, "b": B}).drop(columns="tau"), "no column tau"),
     ],
 )
@@ -102,3 +103,21 @@ def test_the_matrix_needs_the_same_networks():
         matrix([one, two])
     with pytest.raises(BadInput, match="at least 2 different data sets"):
         matrix([one, one])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [6, 12, 30])
+def test_intervals_over_proxies_cover(count):
+    r, true = rng(0), {"linear": 0.8, "rank": 2 / math.pi * math.asin(0.8)}
+    covered = dict.fromkeys(true, 0)
+    for _ in range(400):
+        a, b = 0.3 * r.standard_normal((2, count))
+        z = 0.6 + np.stack([a, 0.8 * a + 0.6 * b])
+        held = rows({"a": np.tanh(z[0]), "b": np.tanh(z[1])}).drop(columns="tau_low")
+        found = transfer(held, "a", "b", draws=300, rng=r)
+        for name, value in true.items():
+            interval = getattr(found, name)
+            covered[name] += interval.low <= value <= interval.high
+    rates = {name: hits / 400 for name, hits in covered.items()}
+    print(f"\ncoverage over {count} proxies: {rates}")
+    assert min(rates.values()) >= (0.8 if count < 12 else 0.88)

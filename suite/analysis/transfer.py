@@ -186,6 +186,8 @@ def _reachable(both: pd.DataFrame, z: Floats) -> float:
     ends = [f"tau_{end}_{side}" for side in ("here", "there") for end in ("low", "high")]
     if any(name not in both or both[name].isna().any() for name in ends):
         return float("nan")
+    if not (both[ends].abs() < 1).all(axis=None):
+        raise BadInput("transfer: the ends of an interval of tau must lie within (-1, 1)")
     noise: list[npt.NDArray[np.float64]] = [
         (np.arctanh(both[high].to_numpy(float)) - np.arctanh(both[low].to_numpy(float))) / (2 * 1.96)
         for low, high in (ends[:2], ends[2:])
