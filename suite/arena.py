@@ -148,7 +148,12 @@ class LiveArena:
         if part.data is not None and root is None:
             raise Unsupported(f"no folder {part.data} with images, neither beside the spec nor here")
         self.data = load(
-            dataset, root=root, valid_fraction=part.valid_fraction, shards=part.shards, test_shards=part.test_shards
+            dataset,
+            root=root,
+            valid_fraction=part.valid_fraction,
+            shards=part.shards,
+            test_shards=part.test_shards,
+            download=part.download,
         )
         self.space, self.dataset, self.side = space, self.data.name, self.data.side
         self.full = full.proxy(space, self.side)

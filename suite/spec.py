@@ -73,6 +73,8 @@ class LivePart(Part):
     """Of CIFAR-10 in shards: which fifths of the training part; None: all that are there."""
     test_shards: list[int] | None = None
     """Likewise of the test part, 1 or 2."""
+    download: bool = False
+    """Fetch the publishers' files if they are in none of the places looked in."""
     valid_fraction: float | None = Field(default=None, gt=0, lt=1)
     """Share of the training images held out for validation; None: the data set's default."""
     device: str = "auto"
