@@ -21,8 +21,8 @@ from suite.training.train import threads
 from suite.types import BadInput, Evaluator, Proxy, Trial, Unsupported
 
 NB201, DARTS = SPACES["nas_bench_201"], SPACES["darts"]
-TINY = Proxy(epochs=4, channels=4, resolution=8, samples=0.5, cells=1)
-SMALL = Proxy(epochs=2, channels=2, resolution=8, samples=0.1, cells=3)
+TINY = Proxy(epochs=3, channels=4, resolution=8, samples=0.2, cells=1)
+SMALL = Proxy(epochs=2, channels=2, resolution=8, samples=0.06, cells=3)
 GOOD, OTHER, NONE = (3, 2, 1, 1, 4, 2), (1, 1, 2, 0, 3, 1), (0,) * 6
 RECIPE = {"batch_size": 32}
 
@@ -41,7 +41,7 @@ def digits():
 @pytest.fixture(scope="module")
 def trained(digits, tmp_path_factory):
     trainer = SupernetTrainer(NB201, digits, recipe=RECIPE, device="cpu", checkpoints=tmp_path_factory.mktemp("runs"))
-    return trainer.train(replace(TINY, epochs=12))
+    return trainer.train(replace(TINY, epochs=12, samples=0.5))
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_the_global_generators_are_neither_used_nor_moved(digits, tmp_path):
 
 def test_what_cannot_be_trained_is_refused(digits, tmp_path):
     trainer = SupernetTrainer(NB201, digits, recipe={"lr": 1e20}, device="cpu", checkpoints=tmp_path)
-    with pytest.raises(BadInput, match=r"epochs must lie in 1\.\.4 \(its proxy's\), not 5"):
+    with pytest.raises(BadInput, match=r"epochs must lie in 1\.\.3 \(its proxy's\), not 5"):
         trainer.train(TINY, epochs=5)
     with pytest.raises(Unsupported, match="multiple of 4"):
         trainer.train(replace(TINY, resolution=6))

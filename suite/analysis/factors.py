@@ -6,7 +6,7 @@ of two factors. Weighted least squares (statsmodels), each tau by the inverse of
 Two ways to standard errors. `effects` is the one to quote: the covariance of all taus over the choice of networks, from
 `suite.analysis.taus`, carried through the regression. All taus of a study come from the same networks, so their errors
 move together; residuals do not show that, and textbook standard errors are wrong in either direction. `clustered` takes
-the scatter between sets of networks (data sets, spaces, repeats of a study) instead: right only with many sets.
+the scatter between sets of networks (data sets, spaces, repeats of a study) instead, and so needs several.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def clustered(
 ) -> Factors:
     """The same model on rows of `consistency.csv` from several sets of networks, standard errors clustered by set.
 
-    Each set gets a base of its own. Student's t with (sets - 1) degrees of freedom; with fewer than about 10 sets these
-    standard errors are too small (docs/analysis.md), so prefer `effects`.
+    Each set gets a base of its own. Student's t with (sets - 1) degrees of freedom. The interval is about other sets of
+    the same kind; it covers on balanced made-up sets (docs/analysis.md), but is wide with few. For one set: `effects`.
 
     Args:
         rows: Columns `tau`, `tau_low`, `tau_high`, `n`, the factors, and the cluster's.
