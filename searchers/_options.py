@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from suite.types import BadInput
 
 
@@ -27,3 +29,12 @@ def fraction(option: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise BadInput(f"{option} must be a number in [0, 1], not {value!r}")
     return float(value)
+
+
+def number(option: str, value: object, *, above: float | None = None) -> float:
+    """`value`, a finite number of at least 0, or above `above`; anything else is BadInput."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if good and isinstance(value, int | float) and (value > above if above is not None else value >= 0):
+        return float(value)
+    limits = "of at least 0" if above is None else f"above {above:g}"
+    raise BadInput(f"{option} must be a number {limits}, not {value!r}")

@@ -18,22 +18,15 @@ the papers', 64 units. With several workers an answer is credited to the policy 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from searchers._options import flag, fraction, whole
+from searchers._options import flag, fraction, number, whole
+from searchers._policies import Adam, Array, Baseline, Policy, RNNPolicy, Sample, TabularPolicy
 from suite.spaces import SearchSpace
 from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
-
-if TYPE_CHECKING:
-    import torch
-
-Array = npt.NDArray[np.float64]
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "tabular": {
@@ -47,39 +40,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Options that differ between the policies."""
 BONUSES = ("reward", "loss")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An architecture, as its policy drew it."""
-
-    arch: Architecture
-    log_probability: float
-    entropy: float
-    """Of its decisions, each given those before, summed [nats]."""
-    score: Array
-    """Gradient of the log probability by the policy's parameters, (parameters,)."""
-    entropy_slope: Array
-    """Gradient of the entropy, (parameters,)."""
-
-
-class Policy(Protocol):
-    """A distribution over architectures with parameters to move."""
-
-    theta: Array
-    """All parameters, (parameters,)."""
-
-    def sample(self, rng: np.random.Generator) -> Sample:
-        """Draw an architecture."""
-
-    def log_probability(self, arch: Architecture) -> float:
-        """Of drawing `arch` [nats]."""
-
-    def likeliest(self) -> Architecture:
-        """The likeliest option of each decision, one after the other."""
-
-    def entropy(self) -> float:
-        """Mean over the decisions [nats]; ln(options) where nothing was learnt."""
 
 
 class Reinforce:
@@ -133,19 +93,19 @@ class Reinforce:
             return default[option] if value is None else value
 
         self.space, self.proxy, self.rng = space, proxy, rng
-        self.lr = number("lr", chosen("lr", lr), above=0)
+        self.lr = number("reinforce: lr", chosen("lr", lr), above=0)
         self.samples = whole("reinforce: samples", chosen("samples", samples), least=1)
-        self.entropy_weight = number("entropy_weight", chosen("entropy_weight", entropy_weight))
+        self.entropy_weight = number("reinforce: entropy_weight", chosen("entropy_weight", entropy_weight))
         self.entropy_bonus = entropy_bonus
-        self.scale = number("scale", scale, above=0)
-        self.clip = number("clip", chosen("clip", clip))
+        self.scale = number("reinforce: scale", scale, above=0)
+        self.clip = number("reinforce: clip", chosen("clip", clip))
         average = fraction("reinforce: momentum", chosen("momentum", momentum))
         self.baseline = Baseline(average, flag("reinforce: baseline_first", baseline_first))
         pair = chosen("betas", betas)
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(0 <= beta < 1 for beta in pair):
             raise BadInput(f"reinforce: betas must be two numbers in [0, 1), not {pair!r}")
-        self.adam = Adam(self.lr, (pair[0], pair[1]), number("epsilon", chosen("epsilon", epsilon), above=0))
-        width = number("spread", chosen("spread", spread))
+        self.adam = Adam(self.lr, (pair[0], pair[1]), number("reinforce: epsilon", chosen("epsilon", epsilon), above=0))
+        width = number("reinforce: spread", chosen("spread", spread))
         self.policy: Policy = (
             TabularPolicy(space.decisions, rng, width)
             if policy == "tabular"
@@ -153,7 +113,8 @@ class Reinforce:
                 space.decisions, rng, width,
                 hidden=whole("reinforce: hidden", hidden, least=1), layers=whole("reinforce: layers", layers, least=1),
                 embedding=whole("reinforce: embedding", embedding, least=1),
-                tanh=number("tanh", tanh, above=0), temperature=number("temperature", temperature, above=0),
+                tanh=number("reinforce: tanh", tanh, above=0),
+                temperature=number("reinforce: temperature", temperature, above=0),
             )
         )  # fmt: skip
         self.due: dict[Trial, list[Sample]] = {}
@@ -200,204 +161,3 @@ class Reinforce:
         total /= len(self.told)
         norm = float(np.linalg.norm(total))
         return total * (self.clip / norm) if 0 < self.clip < norm else total
-
-
-class Baseline:
-    """A debiased moving average of the rewards."""
-
-    def __init__(self, momentum: float, first: bool) -> None:
-        self.momentum, self.first = momentum, first
-        self.numerator = self.denominator = 0.0
-
-    def advantage(self, reward: float) -> float:
-        """The reward above the average, which takes it in before or after; the very first has none, 0."""
-        before = self.value if self.denominator else reward
-        self.numerator = self.momentum * self.numerator + (1 - self.momentum) * reward
-        self.denominator = self.momentum * self.denominator + (1 - self.momentum)
-        return reward - (self.value if self.first else before)
-
-    @property
-    def value(self) -> float:
-        """The average now; nan before the first reward."""
-        return self.numerator / self.denominator if self.denominator else math.nan
-
-
-class Adam:
-    """Kingma, Ba. "Adam: A Method for Stochastic Optimization". ICLR 2015, Algorithm 1. https://arxiv.org/abs/1412.6980"""
-
-    def __init__(self, lr: float, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8) -> None:
-        self.lr, self.betas, self.epsilon = lr, betas, epsilon
-        self.steps = 0
-        self.first: Array | float = 0.0
-        self.second: Array | float = 0.0
-
-    def step(self, gradient: Array) -> Array:
-        """What to subtract from the parameters."""
-        (b1, b2), self.steps = self.betas, self.steps + 1
-        self.first = b1 * self.first + (1 - b1) * gradient
-        self.second = b2 * self.second + (1 - b2) * gradient**2
-        mean, square = self.first / (1 - b1**self.steps), self.second / (1 - b2**self.steps)
-        change: Array = self.lr * mean / (np.sqrt(square) + self.epsilon)
-        return change
-
-
-class TabularPolicy:
-    """Decisions independent of one another, each a softmax of its own logits."""
-
-    def __init__(self, decisions: Sequence[int], rng: np.random.Generator, spread: float) -> None:
-        self.there = np.arange(max(decisions)) < np.array(decisions)[:, None]  # (decisions, options)
-        self.theta: Array = (spread * rng.standard_normal(self.there.shape) * self.there).ravel()
-
-    @property
-    def probabilities(self) -> Array:
-        """(decisions, options), 0 where there is no such option."""
-        logits = np.where(self.there, self.theta.reshape(self.there.shape), -np.inf)
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        normalised: Array = weights / weights.sum(axis=1, keepdims=True)
-        return normalised
-
-    def sample(self, rng: np.random.Generator) -> Sample:
-        """Draw all decisions at once."""
-        p = self.probabilities
-        options = drawn(p, rng.random((len(p), 1)))
-        log_p = logarithm(p)
-        entropies = -(p * log_p).sum(axis=1, keepdims=True)  # (decisions, 1)
-        one_hot = np.arange(p.shape[1]) == options[:, None]
-        return Sample(
-            tuple(options.tolist()),
-            float(log_p[one_hot].sum()),
-            float(entropies.sum()),
-            (one_hot - p).ravel(),
-            (-p * (log_p + entropies)).ravel(),
-        )
-
-    def log_probability(self, arch: Architecture) -> float:
-        """Sum over the decisions."""
-        with np.errstate(divide="ignore"):  # a policy may come to exclude an option
-            return float(np.log(self.probabilities[np.arange(len(arch)), list(arch)]).sum())
-
-    def likeliest(self) -> Architecture:
-        """The mode."""
-        return tuple(self.probabilities.argmax(axis=1).tolist())
-
-    def entropy(self) -> float:
-        """Exact."""
-        p = self.probabilities
-        return float(-(p * logarithm(p)).sum(axis=1).mean())
-
-
-class RNNPolicy:
-    """An LSTM that reads the embedding of its last decision; the first input is learnt.
-
-    Decisions with equally many options share an embedding and an output layer, as on NAS-Bench-201 all do in ENAS.
-    """
-
-    def __init__(
-        self, decisions: Sequence[int], rng: np.random.Generator, spread: float,
-        *, hidden: int, layers: int, embedding: int, tanh: float, temperature: float,
-    ) -> None:  # fmt: skip
-        import torch
-        from torch import nn
-
-        self.decisions, self.tanh, self.temperature = tuple(decisions), tanh, temperature
-        sizes = sorted(set(decisions))
-        with torch.random.fork_rng(devices=[]):  # torch draws first weights too; nobody shall notice
-            self.start = nn.Embedding(1, embedding).double()
-            self.lstm = nn.LSTM(embedding, hidden, layers).double()
-            self.read = {size: nn.Embedding(size, embedding).double() for size in sizes}
-            self.write = {size: nn.Linear(hidden, size).double() for size in sizes}
-        modules = nn.ModuleList([self.start, self.lstm, *self.read.values(), *self.write.values()])
-        self.parameters = list(modules.parameters())
-        self.theta = rng.uniform(-spread, spread, sum(p.numel() for p in self.parameters))
-        self.latest = math.nan
-
-    def unroll(self, choose: Callable[[int, torch.Tensor], int]) -> tuple[Architecture, torch.Tensor, torch.Tensor]:
-        """An architecture decision by decision, with its log probability and entropy, both differentiable."""
-        import torch
-
-        set_parameters(self.parameters, self.theta)
-        options: list[int] = []
-        log_probability = entropy = torch.zeros((), dtype=torch.float64)
-        inputs, state = self.start.weight, None  # (1, embedding)
-        for place, count in enumerate(self.decisions):
-            output, state = self.lstm(inputs, state)
-            logits = self.tanh * torch.tanh(self.write[count](output[0]) / self.temperature)  # (options,)
-            log_p = torch.log_softmax(logits, 0)
-            option = choose(place, log_p)
-            options.append(option)
-            log_probability = log_probability + log_p[option]
-            entropy = entropy - (log_p.exp() * log_p).sum()
-            inputs = self.read[count].weight[option : option + 1]
-        return tuple(options), log_probability, entropy
-
-    def sample(self, rng: np.random.Generator) -> Sample:
-        """Draw the decisions one after the other."""
-
-        def choose(place: int, log_p: torch.Tensor) -> int:
-            return int(drawn(log_p.detach().exp().numpy()[None], rng.random((1, 1)))[0])
-
-        arch, log_probability, entropy = self.unroll(choose)
-        self.latest = float(entropy.detach()) / len(self.decisions)
-        return Sample(
-            arch,
-            float(log_probability.detach()),
-            float(entropy.detach()),
-            self.slope(log_probability),
-            self.slope(entropy),
-        )
-
-    def slope(self, value: torch.Tensor) -> Array:
-        """Gradient by `theta`."""
-        import torch
-
-        slopes = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
-        pairs = zip(slopes, self.parameters, strict=True)
-        flat = [torch.zeros(p.numel(), dtype=p.dtype) if slope is None else slope.flatten() for slope, p in pairs]
-        gradient: Array = torch.cat(flat).numpy()
-        return gradient
-
-    def log_probability(self, arch: Architecture) -> float:
-        """Of these decisions, each given those before."""
-        return float(self.unroll(lambda place, _: arch[place])[1].detach())
-
-    def likeliest(self) -> Architecture:
-        """Greedy: the likeliest option after the likeliest before it."""
-        return self.unroll(lambda _, log_p: int(log_p.argmax()))[0]
-
-    def entropy(self) -> float:
-        """Along the latest sample."""
-        return self.latest
-
-
-def set_parameters(parameters: Sequence[torch.Tensor], theta: Array) -> None:
-    """Write the flat vector into the network."""
-    import torch
-
-    with torch.no_grad():
-        start = 0
-        for parameter in parameters:
-            end = start + parameter.numel()
-            parameter.copy_(torch.from_numpy(theta[start:end]).view_as(parameter))
-            start = end
-
-
-def drawn(probabilities: Array, uniform: Array) -> npt.NDArray[np.int64]:
-    """One option a row, by uniform numbers in [0, 1), (rows, 1)."""
-    reached = np.cumsum(probabilities, axis=1)
-    last = (probabilities > 0).cumsum(axis=1).argmax(axis=1)  # where rounding leaves the sum below 1
-    chosen: npt.NDArray[np.int64] = np.minimum((reached <= uniform * reached[:, -1:]).sum(axis=1), last)
-    return chosen
-
-
-def logarithm(probabilities: Array) -> Array:
-    """Natural, with 0 for the logarithm of 0: p log p is 0 there."""
-    return np.log(np.where(probabilities > 0, probabilities, 1.0))
-
-
-def number(option: str, value: object, *, above: float | None = None) -> float:
-    """`value`, a finite number of at least 0, or above `above`; anything else is BadInput."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if good and isinstance(value, int | float) and (value > above if above is not None else value >= 0):
-        return float(value)
-    limits = "of at least 0" if above is None else f"above {above:g}"
-    raise BadInput(f"reinforce: {option} must be a number {limits}, not {value!r}")

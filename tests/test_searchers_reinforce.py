@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from analytic import PROXY, Analytic, converse, quality
 
-from searchers import reinforce
+from searchers._policies import Adam, Baseline, Policy, RNNPolicy, TabularPolicy, drawn, logarithm
 from searchers.random_search import RandomSearch
-from searchers.reinforce import Adam, Baseline, Policy, Reinforce, RNNPolicy, TabularPolicy
+from searchers.reinforce import Reinforce
 from suite.search import Budget, run
 from suite.spaces import SPACES, SearchSpace
 from suite.types import Architecture, BadInput, Cost, Evaluation, Proxy, Searcher, Trial
@@ -50,7 +50,7 @@ def toy_draws(number: int) -> tuple[np.ndarray, np.ndarray]:
     """Scores (number, 2) and rewards (number,) of draws from the toy's policy."""
     rng = np.random.default_rng(0)
     of_option = {sample.arch[0]: sample.score for sample in (TOY.sample(rng) for _ in range(50))}
-    options = reinforce.drawn(np.repeat(TOY.probabilities, number, axis=0), rng.random((number, 1)))
+    options = drawn(np.repeat(TOY.probabilities, number, axis=0), rng.random((number, 1)))
     return np.array([of_option[0], of_option[1]])[options], TOY_REWARDS[options]
 
 
@@ -106,7 +106,7 @@ def test_3_the_first_policy_has_the_entropy_of_the_uniform_one(space):
     uniform = np.log(space.decisions)
     p = learner(space=space).policy
     assert isinstance(p, TabularPolicy)
-    entropies = -(p.probabilities * reinforce.logarithm(p.probabilities)).sum(axis=1)
+    entropies = -(p.probabilities * logarithm(p.probabilities)).sum(axis=1)
     assert np.abs(entropies - uniform).max() < 1e-3
     assert p.entropy() == pytest.approx(uniform.mean(), abs=1e-3)
 
