@@ -34,7 +34,9 @@ class Arena(Protocol):
     """Of the data."""
     device: str
     simulated: bool
-    """Whether seconds are a table's; then judging is free too."""
+    """Whether seconds are a table's."""
+    free_judge: bool
+    """Whether the judge looks its answers up, so that every incumbent of a search can be judged."""
 
     def check(self, proxy: Proxy) -> None:
         """Raises Unsupported if no network can be asked under `proxy` here."""
@@ -76,7 +78,7 @@ class Arena(Protocol):
 class TableArena:
     """A published table: the search sees validation, the judge the rest."""
 
-    simulated = True
+    simulated = free_judge = True
 
     def __init__(self, part: TablePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path) -> None:
         from suite.evaluators.table import TableEvaluator
@@ -135,7 +137,7 @@ class LiveArena:
     """Networks trained on images: the search sees the held-out validation split, the judge the test set."""
 
     judge = "test"
-    simulated = False
+    simulated = free_judge = False
 
     def __init__(
         self, part: LivePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path, checkpoints: Path | None
@@ -185,7 +187,7 @@ class LiveArena:
                 with contextlib.suppress(OSError):  # another search's stages may lie in it
                     empty.rmdir()
 
-    def judge_view(self) -> LiveEvaluator:
+    def judge_view(self) -> Evaluator:
         """Trainings, scored on the test set too."""
         return self.judging
 
@@ -216,6 +218,33 @@ class LiveArena:
         return None
 
 
+class LookedUpArena(LiveArena):
+    """Networks trained on images, the winner looked up in a published table at its full training."""
+
+    free_judge = True
+
+    def __init__(
+        self, part: LivePart, judge: TablePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path,
+        checkpoints: Path | None,
+    ) -> None:  # fmt: skip
+        self.table = TableArena(judge, space, dataset, full, base)
+        super().__init__(part, space, dataset, full, base, checkpoints)
+        self.full, self.judge = self.table.full, f"{self.table.judge} of {self.table.name}"
+        self.fingerprint += f" judged by {self.table.fingerprint}"
+
+    def judge_view(self) -> Evaluator:
+        """The table's answers."""
+        return self.table.judge_view()
+
+    def judge_error(self, answer: Evaluation) -> float:
+        """As the table has it."""
+        return self.table.judge_error(answer)
+
+    def optimum(self, seed: int) -> float:
+        """The best in the table."""
+        return self.table.optimum(seed)
+
+
 def default_processes(device: str) -> int:
     """One training a core on a CPU; on a GPU one process."""
     from suite.training.train import pick_device
@@ -230,7 +259,9 @@ def arena(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -
         BadInput: Data are missing or damaged.
         Unsupported: The table or space cannot serve the spec.
     """
-    space = SPACES[spec.space]
+    space, judge = SPACES[spec.space], getattr(spec, "judge", None)
     if isinstance(spec.evaluator, TablePart):
         return TableArena(spec.evaluator, space, dataset, spec.full, base)
+    if judge is not None:
+        return LookedUpArena(spec.evaluator, judge, space, dataset, spec.full, base, checkpoints)
     return LiveArena(spec.evaluator, space, dataset, spec.full, base, checkpoints)

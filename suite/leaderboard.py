@@ -90,6 +90,7 @@ class Audited:
     def __init__(self, searcher: Searcher, ledger: Ledger, full: Proxy) -> None:
         self.searcher, self.ledger, self.full = searcher, ledger, full
         self.ask = searcher.ask
+        self.objective = getattr(searcher, "objective", None)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Enter, then tell."""
@@ -138,7 +139,12 @@ def search_once(part: SearcherPart, seed: int, spec: RunSpec, arena: Arena, log:
     last: Recommendation | None = None
     changes: list[tuple[float, Evaluation]] = []
     for last in run(
-        Audited(searcher, ledger, arena.full), Reseeded(asked, seed), budget=spec.budget.budget(), workers=spec.workers
+        Audited(searcher, ledger, arena.full),
+        Reseeded(asked, seed),
+        budget=spec.budget.budget(),
+        objectives=spec.objectives or ("val_error",),
+        constraints=spec.constraints,
+        workers=spec.workers,
     ):
         if last.best is not None and (not changes or changes[-1][1] is not last.best):
             changes.append((last.device_s, last.best))
@@ -149,7 +155,7 @@ def search_once(part: SearcherPart, seed: int, spec: RunSpec, arena: Arena, log:
     error = regret = math.inf
     incumbents: list[tuple[float, float]] = []
     if changes:
-        repeats = 1 if arena.simulated else spec.judge_seeds
+        repeats = 1 if arena.free_judge else spec.judge_seeds
         winner = changes[-1][1].trial.arch
         trials = [Trial(winner, arena.full, seed=seed + k * JUDGE_SEED_STEP) for k in range(repeats)]
         answers = judged.evaluate(trials)
@@ -157,7 +163,7 @@ def search_once(part: SearcherPart, seed: int, spec: RunSpec, arena: Arena, log:
             ledger.add("judging", answer.cost)
         error = float(np.mean([arena.judge_error(answer) for answer in answers]))
         regret = error - arena.optimum(seed)
-        if arena.simulated:
+        if arena.free_judge:
             asked_of_judge = [Trial(answer.trial.arch, arena.full, seed=seed) for _, answer in changes]
             errors = map(arena.judge_error, judge.evaluate(asked_of_judge))
             incumbents = [(device_s, error) for (device_s, _), error in zip(changes, errors, strict=True)]

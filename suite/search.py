@@ -10,10 +10,14 @@ import heapq
 import math
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from suite.types import BadInput, Evaluation, Evaluator, Recommendation, Searcher, Trial, Unsupported
+
+Objective: TypeAlias = Callable[[Mapping[str, float]], float]
+"""What a searcher minimises, from an answer's metrics; inf: not feasible."""
 
 FREE_ANSWERS = 1000
 """So many answers in a row that cost nothing end a search whose budget is in seconds alone."""
@@ -47,13 +51,24 @@ def run(
     *,
     budget: Budget,
     objectives: Sequence[str] = ("val_error",),
+    constraints: Mapping[str, float] | None = None,
     workers: int = 1,
 ) -> Iterator[Recommendation]:
     """Search until the budget is spent or the searcher has no more questions.
 
     Yields one recommendation a completed answer, in the order of completion, and a last one more if an answer crossed
     the budget. The incumbent is the best first objective among the answers trained longest (`Trial.epochs`), the
-    earliest of equals; the front holds what no other of those dominates under all objectives.
+    earliest of equals; the front holds what no other of those dominates under all objectives. A searcher that has a
+    method `objective(metrics)` gets its incumbent by that instead. Answers above a limit of `constraints` are charged
+    and told like any other, but never recommended; where all are, there is no incumbent.
+
+    Args:
+        searcher: Who asks.
+        evaluator: Who answers.
+        budget: When it ends.
+        objectives: Names of metrics, the most important first.
+        constraints: Metric -> the largest value that is feasible.
+        workers: Trials in flight.
 
     Raises:
         BadInput: `workers` is below 1.
@@ -64,7 +79,9 @@ def run(
         raise BadInput(f"workers must be at least 1, not {workers}")
     backlog: deque[Trial] = deque()
     in_flight: list[tuple[float, int, Evaluation]] = []  # (finish [s], order of start, answer)
-    incumbents = Incumbents(tuple(objectives), evaluator.name)
+    incumbents = Incumbents(
+        tuple(objectives), evaluator.name, constraints=constraints or {}, objective=getattr(searcher, "objective", None)
+    )
     started = completed = free_in_a_row = 0
     charged_s = clock_s = 0.0
     over_budget: list[Evaluation] = []
@@ -104,24 +121,31 @@ def run(
 
 
 class Incumbents:
-    """The best answers so far, among those trained longest."""
+    """The best feasible answers so far, among those trained longest."""
 
-    def __init__(self, objectives: tuple[str, ...], evaluator: str) -> None:
+    def __init__(
+        self, objectives: tuple[str, ...], evaluator: str,
+        *, constraints: Mapping[str, float], objective: Objective | None = None,
+    ) -> None:  # fmt: skip
         self.objectives, self.evaluator = objectives, evaluator
+        self.constraints, self.objective = constraints, objective
         self.epochs = 0
+        self.best: tuple[tuple[float, ...], Evaluation] | None = None
         self.front: list[tuple[tuple[float, ...], Evaluation]] = []
 
     def add(self, answer: Evaluation) -> None:
-        """Take an answer in; failed ones are never recommended."""
-        try:
-            values = tuple(answer.metrics[name] for name in self.objectives)
-        except KeyError as missing:
-            gives = ", ".join(sorted(answer.metrics))
-            raise Unsupported(f"{self.evaluator} gives no objective {missing}; it gives {gives}") from None
-        if not all(map(math.isfinite, values)) or answer.trial.epochs < self.epochs:
+        """Take an answer in; failed and infeasible ones are never recommended."""
+        values = tuple(self.metric(answer, "objective", name) for name in self.objectives)
+        feasible = all(self.metric(answer, "metric", name) <= limit for name, limit in self.constraints.items())
+        if not feasible or not all(map(math.isfinite, values)) or answer.trial.epochs < self.epochs:
+            return
+        rank = values if self.objective is None else (self.objective(answer.metrics), *values)
+        if not math.isfinite(rank[0]):
             return
         if answer.trial.epochs > self.epochs:
-            self.epochs, self.front = answer.trial.epochs, []
+            self.epochs, self.best, self.front = answer.trial.epochs, None, []
+        if self.best is None or rank < self.best[0]:
+            self.best = rank, answer
         if any(all(a <= b for a, b in zip(held, values, strict=True)) for held, _ in self.front):
             return
         kept = [
@@ -131,7 +155,19 @@ class Incumbents:
         ]
         self.front = sorted([*kept, (values, answer)], key=lambda entry: entry[0])
 
+    def metric(self, answer: Evaluation, what: str, name: str) -> float:
+        """One metric of an answer.
+
+        Raises:
+            Unsupported: It has none of this name.
+        """
+        if name not in answer.metrics:
+            raise Unsupported(
+                f"{self.evaluator} gives no {what} {name!r}; it gives {', '.join(sorted(answer.metrics))}"
+            )
+        return answer.metrics[name]
+
     def recommend(self, evaluations: int, device_s: float, clock_s: float) -> Recommendation:
         """What stands now."""
         front = tuple(evaluation for _, evaluation in self.front)
-        return Recommendation(front[0] if front else None, front, evaluations, device_s, clock_s)
+        return Recommendation(self.best[1] if self.best else None, front, evaluations, device_s, clock_s)

@@ -151,7 +151,7 @@ class Recommendation:
     """What the search would hand over if it stopped here: one a completed answer."""
 
     best: Evaluation | None
-    """The incumbent: best first objective among the answers trained longest; None while all have failed."""
+    """The incumbent: best objective among the feasible answers trained longest; None while there is none."""
     front: tuple[Evaluation, ...]
     """The non-dominated answers under all objectives, best first objective first."""
     evaluations: int

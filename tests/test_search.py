@@ -62,10 +62,11 @@ class Answers:
 
 def search(
     searcher: Searcher, evaluator: Evaluator, *, objectives: Sequence[str] = ("val_error",), workers: int = 1,
-    **budget: float,
+    constraints: dict[str, float] | None = None, **budget: float,
 ) -> list[Recommendation]:  # fmt: skip
     limit = Budget(**(budget or {"evaluations": 10**6}))  # type: ignore[arg-type]
-    return list(run(searcher, evaluator, budget=limit, objectives=objectives, workers=workers))
+    steps = run(searcher, evaluator, budget=limit, objectives=objectives, constraints=constraints, workers=workers)
+    return list(steps)
 
 
 # Budgets
@@ -287,6 +288,42 @@ def test_a_failure_at_a_later_stage_leaves_the_incumbent():
 def test_an_objective_that_the_evaluator_does_not_give_is_refused_with_those_it_gives():
     with pytest.raises(Unsupported, match="analytic gives no objective 'latency_ms'; it gives params, val_error"):
         search(Listed(1), Analytic(SPACE), objectives=("val_error", "latency_ms"), evaluations=1)
+
+
+METRICS = [
+    {"val_error": 4.0, "latency_ms": 9.0},
+    {"val_error": 7.0, "latency_ms": 2.0},
+    {"val_error": 6.0, "latency_ms": 5.0},
+    {"val_error": 5.0, "latency_ms": math.nan},  # it cannot run there
+    {"val_error": 3.0, "latency_ms": 5.1},
+]
+
+
+def test_what_breaks_a_constraint_is_told_and_charged_but_never_recommended():
+    searcher = Listed(5)
+    steps = search(searcher, Answers([1.0] * 5, METRICS), constraints={"latency_ms": 5.0})
+    assert [step.best and step.best.metrics["val_error"] for step in steps] == [None, 7.0, 6.0, 6.0, 6.0]
+    assert [len(step.front) for step in steps] == [0, 1, 1, 1, 1]
+    assert steps[-1].device_s == 5.0
+    assert len(searcher.told) == 5
+
+
+def test_no_winner_is_an_outcome():
+    steps = search(Listed(5), Answers([1.0] * 5, METRICS), constraints={"latency_ms": 1.0})
+    assert [step.best for step in steps] == [None] * 5
+
+
+def test_a_searcher_with_an_objective_of_its_own_gets_its_winner_by_it():
+    searcher = Listed(5)
+    searcher.objective = lambda metrics: metrics["latency_ms"] if metrics["val_error"] < 7 else math.inf
+    steps = search(searcher, Answers([1.0] * 5, METRICS), objectives=("val_error",))
+    assert [step.best.metrics["latency_ms"] for step in steps] == [9.0, 9.0, 5.0, 5.0, 5.0]
+    assert steps[-1].front[0].metrics["val_error"] == 3.0
+
+
+def test_a_constraint_on_an_unknown_metric_is_refused_with_those_there_are():
+    with pytest.raises(Unsupported, match="analytic gives no metric 'energy_mj'; it gives params, val_error"):
+        search(Listed(1), Analytic(SPACE), constraints={"energy_mj": 1.0}, evaluations=1)
 
 
 def test_recommendations_come_as_the_answers_do():

@@ -92,7 +92,7 @@ class Run:
 class Trainer:
     """Answers trials one at a time, on one device.
 
-    Cost: `device_s` is the wall time of the device for the epochs that were newly trained, training and validation
+    Cost: `device_s` is the time of the device (`clock`) for the epochs that were newly trained, training and validation
     (and the test, for a judge) with augmentation; building the network, resizing the data once a resolution, and
     reading and writing checkpoints are not in it. `macs` counts one forward pass an image evaluated and three an image
     trained. `energy_j` is the difference of the GPU's own counter over the same epochs.
@@ -134,7 +134,7 @@ class Trainer:
             recipe.precision == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
         self.device_name = device_name(self.device, threads)
-        self.energy = energy_counter(self.device)
+        self.energy, self.clock = energy_counter(self.device), device_clock(self.device, threads)
 
     def check(self, trial: Trial) -> None:
         """Raises Unsupported or BadInput if `trial` cannot be trained here."""
@@ -254,7 +254,7 @@ class Trainer:
 
     def epoch(self, run: Run, trial: Trial, places: Tensor, leg: Leg) -> None:
         """One epoch of training and its validation, added to the curve; the device is waited for at its end only."""
-        began = time.perf_counter()
+        began = self.clock()
         recipe, proxy, epoch = self.recipe, trial.proxy, len(run.curve)
         pool, labels = self.images("train", proxy.resolution), self.labels["train"]
         augmentation = self.augmentation(proxy)
@@ -294,7 +294,7 @@ class Trainer:
                 "val_loss": valid_loss,
                 "val_error": valid_error,
                 "lr": rate,
-                "device_s": time.perf_counter() - began,
+                "device_s": self.clock() - began,
             }
         )
 
@@ -340,11 +340,11 @@ class Trainer:
         """Add the time and energy of a block to `leg`, however it ends."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # what came before is not charged here
-        energy, began = self.energy() if self.energy else None, time.perf_counter()
+        energy, began = self.energy() if self.energy else None, self.clock()
         try:
             yield
         finally:
-            leg.device_s += time.perf_counter() - began
+            leg.device_s += self.clock() - began
             if self.energy and energy is not None:
                 leg.energy_j = (leg.energy_j or 0.0) + self.energy() - energy
 
@@ -417,6 +417,16 @@ def device_name(device: torch.device, threads: int) -> str:
 
         model = platform.processor() or platform.machine() or model
     return f"CPU ({model}, {threads} thread{'s' if threads > 1 else ''})"
+
+
+def device_clock(device: torch.device, threads: int) -> Callable[[], float]:
+    """What device seconds are read from: wall time on a GPU; on a CPU, time that its cores worked for this process.
+
+    So other work on the same cores does not make a training dearer; on an idle machine the two are the same.
+    """
+    if device.type == "cpu":
+        return lambda: time.process_time() / threads
+    return time.perf_counter
 
 
 def energy_counter(device: torch.device) -> Callable[[], float] | None:
