@@ -9,13 +9,20 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from searchers.darts import DARTS
 from searchers.econas import EcoNAS
+from searchers.fnas import FNAS
+from searchers.gdas import GDAS
 from searchers.local_search import LocalSearch
+from searchers.mnas import MNAS
+from searchers.monas import MONAS
+from searchers.ms_darts import MSDARTS
 from searchers.random_search import RandomSearch
 from searchers.regularized_evolution import RegularizedEvolution
 from searchers.reinforce import Reinforce
+from searchers.snas import SNAS, SNASBilevel
 from searchers.successive_halving import SuccessiveHalving
-from suite.types import BadInput, Proxy, Searcher, nearest
+from suite.types import BadInput, GradientSearch, Proxy, Searcher, nearest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -32,7 +39,7 @@ class Method(Protocol):
 
     @property
     def family(self) -> str:
-        """Of methods: "random", "evolution", "local", "multi-fidelity" ..."""
+        """Of methods: "random", "evolution", "local", "multi-fidelity", "reinforcement learning", "differentiable"."""
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -46,7 +53,7 @@ class Method(Protocol):
     def paper(self) -> str:
         """Where the method comes from, in one line."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Searcher:
+    def __call__(self, *args: Any, **kwargs: Any) -> Searcher | GradientSearch:
         """A searcher at its beginning."""
 
 
@@ -57,6 +64,14 @@ SEARCHERS: dict[str, Method] = {
     "successive_halving": SuccessiveHalving,
     "econas": EcoNAS,
     "reinforce": Reinforce,
+    "monas": MONAS,
+    "mnas": MNAS,
+    "fnas": FNAS,
+    "darts": DARTS,
+    "gdas": GDAS,
+    "snas": SNAS,
+    "snas_bilevel": SNASBilevel,
+    "ms_darts": MSDARTS,
 }
 
 GROUP = "kendall.searchers"
@@ -114,7 +129,7 @@ def make(
     *,
     capabilities: Mapping[str, object] | None = None,
     **chosen: Any,
-) -> Searcher:
+) -> Searcher | GradientSearch:
     """A searcher at its beginning.
 
     Args:

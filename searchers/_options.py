@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from suite.types import BadInput
 
@@ -38,3 +39,10 @@ def number(option: str, value: object, *, above: float | None = None) -> float:
         return float(value)
     limits = "of at least 0" if above is None else f"above {above:g}"
     raise BadInput(f"{option} must be a number {limits}, not {value!r}")
+
+
+def one_of(option: str, value: object, choices: Sequence[str]) -> str:
+    """`value`, one of the `choices`; anything else is BadInput."""
+    if value not in choices:
+        raise BadInput(f"{option} must be one of {', '.join(choices)}, not {value!r}")
+    return str(value)

@@ -139,6 +139,7 @@ class RNNPolicy:
     """An LSTM that reads the embedding of its last decision; the first input is learnt.
 
     Decisions with equally many options share an embedding and an output layer, as on NAS-Bench-201 all do in ENAS.
+    One architecture at a time carries its own gradients (`sample`); `draw` and `evaluate` work on many at once.
     """
 
     def __init__(
@@ -170,14 +171,63 @@ class RNNPolicy:
         inputs, state = self.start.weight, None  # (1, embedding)
         for place, count in enumerate(self.decisions):
             output, state = self.lstm(inputs, state)
-            logits = self.tanh * torch.tanh(self.write[count](output[0]) / self.temperature)  # (options,)
-            log_p = torch.log_softmax(logits, 0)
+            log_p = torch.log_softmax(self.bounded(self.write[count](output[0])), 0)  # (options,)
             option = choose(place, log_p)
             options.append(option)
             log_probability = log_probability + log_p[option]
             entropy = entropy - (log_p.exp() * log_p).sum()
             inputs = self.read[count].weight[option : option + 1]
         return tuple(options), log_probability, entropy
+
+    def bounded(self, output: torch.Tensor) -> torch.Tensor:
+        """The logits of an output, of any shape; `tanh` 0 leaves them without a bound."""
+        import torch
+
+        scaled = output / self.temperature
+        return self.tanh * torch.tanh(scaled) if self.tanh else scaled
+
+    def unroll_batch(
+        self, count: int, choose: Callable[[int, torch.Tensor], torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Many architectures at once: options (count, decisions), log probabilities and entropies (count,).
+
+        `choose` gets the place and log probabilities (count, options), and gives options (count,).
+        """
+        import torch
+
+        set_parameters(self.parameters, self.theta)
+        options: list[torch.Tensor] = []
+        log_probability = entropy = torch.zeros(count, dtype=torch.float64)
+        inputs, state = self.start.weight.expand(count, -1), None  # (count, embedding)
+        for place, size in enumerate(self.decisions):
+            output, state = self.lstm(inputs[None], state)
+            log_p = torch.log_softmax(self.bounded(self.write[size](output[0])), 1)  # (count, options)
+            chosen = choose(place, log_p)
+            options.append(chosen)
+            log_probability = log_probability + log_p.gather(1, chosen[:, None])[:, 0]
+            entropy = entropy - (log_p.exp() * log_p).sum(1)
+            inputs = self.read[size](chosen)
+        return torch.stack(options, 1), log_probability, entropy
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[list[Architecture], Array]:
+        """So many architectures, independent of one another, and their log probabilities, (count,)."""
+        import torch
+
+        def choose(place: int, log_p: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(drawn(log_p.exp().numpy(), rng.random((count, 1))))
+
+        with torch.no_grad():
+            options, log_probability, entropy = self.unroll_batch(count, choose)
+        self.latest = float(entropy.mean()) / len(self.decisions)
+        return [tuple(row) for row in options.tolist()], log_probability.numpy()
+
+    def evaluate(self, archs: Sequence[Architecture]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log probabilities and entropies of the decisions of `archs`, (archs,) each, both differentiable."""
+        import torch
+
+        told = torch.tensor(archs)
+        _, log_probability, entropy = self.unroll_batch(len(archs), lambda place, _: told[:, place])
+        return log_probability, entropy
 
     def sample(self, rng: np.random.Generator) -> Sample:
         """Draw the decisions one after the other."""

@@ -7,16 +7,26 @@ import math
 import os
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
 
+from suite.datasets import DATASETS
 from suite.spaces import SPACES, SearchSpace
 from suite.spec import Common, LivePart, ProxyPart, TablePart
-from suite.types import Architecture, Evaluation, Evaluator, Proxy, Unsupported
+from suite.types import JSON, Architecture, Evaluation, Evaluator, GradientSearch, Proxy, Unsupported
 
 if TYPE_CHECKING:
     from suite.evaluators.live import LiveEvaluator
     from suite.evaluators.table import TableEvaluator
+
+
+class ImageShape(TypedDict):
+    """What a data set asks of a network."""
+
+    classes: int
+    image_channels: int
 
 
 class Arena(Protocol):
@@ -27,6 +37,8 @@ class Arena(Protocol):
     name: str
     side: int
     """Of the images [pixels]: the resolution that a proxy has if it names none."""
+    shape: ImageShape
+    """Of its networks' ends."""
     full: Proxy
     judge: str
     """Who judges: "test", or "validation, other seeds" where a table has no test split."""
@@ -52,6 +64,16 @@ class Arena(Protocol):
 
     def search_over(self, run: str) -> None:
         """Let go of what was kept for the search of this name."""
+        ...
+
+    def check_gradients(self, searcher: str, proxy: Proxy) -> None:
+        """Raises Unsupported if no supernet can be trained here under `proxy`."""
+        ...
+
+    def learn(
+        self, searcher: GradientSearch, proxy: Proxy, *, seed: int, run: str, recipe: str | JSON | None, done: int
+    ) -> Iterator[Evaluation]:
+        """The epochs of the gradient search of this name after the first `done`: the cell of each, and its cost."""
         ...
 
     def judge_view(self) -> Evaluator:
@@ -90,6 +112,8 @@ class TableArena:
         self.space, self.dataset, self.view = space, dataset, TableEvaluator
         sides = [setting.proxy.resolution for setting, _ in self.table.blocks if setting.dataset == dataset]
         self.side = max(sides, default=space.full.resolution)
+        known = DATASETS.get(dataset, DATASETS["cifar10"])
+        self.shape: ImageShape = {"classes": known.classes, "image_channels": known.image_channels}
         self.full = full.proxy(space, self.side)
         self.searching, self.judging = TableEvaluator(self.table, dataset, full=self.full), self.judge_view()
         self.judging.stages(self.full)
@@ -110,6 +134,19 @@ class TableArena:
 
     def search_over(self, run: str) -> None:
         """Nothing was kept."""
+
+    def check_gradients(self, searcher: str, proxy: Proxy) -> None:
+        """A table has no images."""
+        raise Unsupported(
+            f"{searcher} trains a supernet, and a table has no images: give evaluator.kind = 'live'; with a [judge] "
+            f"its cells are looked up in {self.name}"
+        )
+
+    def learn(
+        self, searcher: GradientSearch, proxy: Proxy, *, seed: int, run: str, recipe: str | JSON | None, done: int
+    ) -> Iterator[Evaluation]:
+        """As `check_gradients`."""
+        raise Unsupported(f"{self.name}: a table has no images to train a supernet on")
 
     def judge_view(self) -> TableEvaluator:
         """The judge's answers."""
@@ -158,6 +195,7 @@ class LiveArena:
             download=part.download,
         )
         self.space, self.dataset, self.side = space, self.data.name, self.data.side
+        self.shape: ImageShape = {"classes": self.data.classes, "image_channels": self.data.train_images.shape[1]}
         self.full = full.proxy(space, self.side)
         space.check_proxy(self.full)
         self.part, self.recipe, self.checkpoints = part, resolve(part.recipe), checkpoints
@@ -186,6 +224,30 @@ class LiveArena:
             for empty in folder.parents[:2]:
                 with contextlib.suppress(OSError):  # another search's stages may lie in it
                     empty.rmdir()
+
+    def check_gradients(self, searcher: str, proxy: Proxy) -> None:
+        """The space has a supernet."""
+        from suite.networks.supernet import SUPERNETS
+
+        if self.space.name not in SUPERNETS:
+            raise Unsupported(
+                f"{searcher}: {self.space.name} has no supernet; there are some for {', '.join(SUPERNETS)}"
+            )
+
+    def learn(
+        self, searcher: GradientSearch, proxy: Proxy, *, seed: int, run: str, recipe: str | JSON | None, done: int
+    ) -> Iterator[Evaluation]:
+        """A supernet's epochs, checkpointed until the search is over."""
+        from suite.training.differentiable import epochs
+
+        folder = self.stage_folder(run)
+        with contextlib.ExitStack() as undo:
+            if folder is None:
+                folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="kendall-supernet-")))
+            yield from epochs(
+                searcher, self.data, proxy, recipe=recipe or "darts_search", seed=seed, checkpoints=folder,
+                device=self.part.device, done=done,
+            )  # fmt: skip
 
     def judge_view(self) -> Evaluator:
         """Trainings, scored on the test set too."""

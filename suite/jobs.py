@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TypeAlias
 
 from suite import leaderboard, study
 from suite.arena import Arena, arena
+from suite.comparison import Comparison, Outcome
 from suite.environment import environment
 from suite.evaluators.recorded import Log
 from suite.folder import TRIALS, Folder, Row
@@ -37,8 +39,9 @@ def run(
         Unsupported: The table or space cannot serve the spec.
     """
     arenas = open_arenas(spec, base, out)
-    for each in arenas:
-        leaderboard.check(spec, each)
+    with tempfile.TemporaryDirectory(prefix="kendall-") as scratch:  # nothing is written to `out` before all is checked
+        for each in arenas:
+            Comparison(spec, each, base=base, out=Path(scratch)).check()
     board: list[Row] = []
     winners: list[Row] = []
     curve: list[Row] = []
@@ -47,9 +50,9 @@ def run(
         folder.describe(where(arenas, command))
         with Log(out / TRIALS, SPACES[spec.space]) as log:
             for each in arenas:
-                outcomes: dict[str, list[leaderboard.Outcome]] = {}
+                outcomes: dict[str, list[Outcome]] = {}
                 with progress(f"searches on {each.dataset}", len(spec.searchers) * spec.seeds) as tick:
-                    for outcome in leaderboard.compare(spec, each, log):
+                    for outcome in Comparison(spec, each, base=base, out=out).outcomes(log):
                         outcomes.setdefault(outcome.searcher, []).append(outcome)
                         tick()
                 for of_one in outcomes.values():

@@ -1,26 +1,17 @@
-"""Many searches and one judge become the rows of a leaderboard.
-
-Each searcher is run once a seed, under the same budget and with the same seeds as the others; its winner goes to the
-judge, which alone sees what the search did not. Intervals are 95 % Student intervals of the mean over seeds.
-"""
+"""Judged searches become the rows of a leaderboard. Intervals are 95 % Student intervals of the mean over seeds."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
-from searchers import make
 from suite.arena import Arena
-from suite.evaluators.recorded import Log, Recorded
+from suite.comparison import Outcome
 from suite.folder import Row
-from suite.ledger import Ledger, gpu_days, phase_of
-from suite.search import run
-from suite.spec import RunSpec, SearcherPart
-from suite.types import Evaluation, Evaluator, Proxy, Recommendation, Searcher, Trial, Unsupported
+from suite.ledger import Ledger, gpu_days
 
 LEADERBOARD = (
     "searcher", "space", "dataset", "evaluator", "seeds", "judge", "judge_error_mean", "judge_error_low",
@@ -40,135 +31,6 @@ LEDGER = (
 )  # fmt: skip
 CURVE_POINTS = 60
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
-JUDGE_SEED_STEP = 1_000_003
-"""Distance of the seeds of one winner's several full trainings: far from any search's own."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One search, judged."""
-
-    part: SearcherPart
-    seed: int
-    last: Recommendation | None
-    """None: the searcher asked nothing."""
-    judge_error: float
-    """[%]; inf without a winner."""
-    regret: float
-    """Above the best in the space [percentage points]; nan where nobody knows the best."""
-    incumbents: tuple[tuple[float, float], ...]
-    """(device seconds, judge error [%]) at each change of the incumbent; empty where judging is not free."""
-    ledger: Ledger
-    note: str
-
-    @property
-    def searcher(self) -> str:
-        """What its rows are called."""
-        return self.part.row
-
-    @property
-    def best(self) -> Evaluation | None:
-        """The winner."""
-        return self.last.best if self.last else None
-
-
-class Reseeded:
-    """Answers a searcher's trials under the training seed of this repeat."""
-
-    def __init__(self, evaluator: Evaluator, seed: int) -> None:
-        self.evaluator, self.seed, self.name = evaluator, seed, evaluator.name
-
-    def evaluate(self, trials: Sequence[Trial]) -> list[Evaluation]:
-        """Answers that carry the trials as they were asked."""
-        answers = self.evaluator.evaluate([replace(trial, seed=trial.seed + self.seed) for trial in trials])
-        return [replace(answer, trial=trial) for trial, answer in zip(trials, answers, strict=True)]
-
-
-class Audited:
-    """A searcher whose every answer is entered in a ledger."""
-
-    def __init__(self, searcher: Searcher, ledger: Ledger, full: Proxy) -> None:
-        self.searcher, self.ledger, self.full = searcher, ledger, full
-        self.ask = searcher.ask
-        self.objective = getattr(searcher, "objective", None)
-
-    def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Enter, then tell."""
-        for evaluation in evaluations:
-            self.ledger.add(phase_of(evaluation.trial, self.full), evaluation.cost)
-        self.searcher.tell(evaluations)
-
-
-def compare(spec: RunSpec, arena: Arena, log: Log) -> Iterator[Outcome]:
-    """All searches of a spec on one arena, searcher by searcher, seed by seed.
-
-    Raises:
-        BadInput: A searcher refuses an option.
-        Unsupported: The arena cannot answer a searcher's trials.
-    """
-    judge = arena.judge_view()
-    for part in spec.searchers:
-        for seed in range(spec.seed0, spec.seed0 + spec.seeds):
-            yield search_once(part, seed, spec, arena, log, judge)
-
-
-def check(spec: RunSpec, arena: Arena) -> None:
-    """Raises BadInput or Unsupported for what would fail later: options, proxies, seconds that nobody knows."""
-    proxy = (spec.proxy or spec.full).proxy(arena.space, arena.side)
-    arena.check(proxy)
-    if spec.budget.device_s is not None and not arena.knows_seconds(proxy):
-        raise Unsupported(f"{arena.name} knows no seconds of {proxy} on {arena.dataset}: give budget.evaluations alone")
-    for part in spec.searchers:
-        searcher_of(part, arena, proxy, spec.seed0)
-
-
-def searcher_of(part: SearcherPart, arena: Arena, proxy: Proxy, seed: int) -> Searcher:
-    """A searcher at its beginning; equal seeds draw equally, whatever the searcher."""
-    capabilities = {"stages": arena.stages(proxy)}
-    return make(part.name, arena.space, proxy, np.random.default_rng(seed), capabilities=capabilities, **part.options)
-
-
-def search_once(part: SearcherPart, seed: int, spec: RunSpec, arena: Arena, log: Log, judge: Evaluator) -> Outcome:
-    """One search, from its first question to the judge's word on its winner."""
-    proxy = (spec.proxy or spec.full).proxy(arena.space, arena.side)
-    name, ledger = f"{part.row}/{seed}", Ledger()
-    searcher = searcher_of(part, arena, proxy, seed)
-    asked = Recorded(arena.search_view(name), log, dataset=arena.dataset, run=name, phase="search")
-    judged = Recorded(judge, log, dataset=arena.dataset, run=name, phase="judging")
-
-    last: Recommendation | None = None
-    changes: list[tuple[float, Evaluation]] = []
-    for last in run(
-        Audited(searcher, ledger, arena.full),
-        Reseeded(asked, seed),
-        budget=spec.budget.budget(),
-        objectives=spec.objectives or ("val_error",),
-        constraints=spec.constraints,
-        workers=spec.workers,
-    ):
-        if last.best is not None and (not changes or changes[-1][1] is not last.best):
-            changes.append((last.device_s, last.best))
-    arena.search_over(name)
-    for answer in last.over_budget if last and not arena.simulated else ():
-        ledger.add(phase_of(answer.trial, arena.full), answer.cost)
-
-    error = regret = math.inf
-    incumbents: list[tuple[float, float]] = []
-    if changes:
-        repeats = 1 if arena.free_judge else spec.judge_seeds
-        winner = changes[-1][1].trial.arch
-        trials = [Trial(winner, arena.full, seed=seed + k * JUDGE_SEED_STEP) for k in range(repeats)]
-        answers = judged.evaluate(trials)
-        for answer in answers:
-            ledger.add("judging", answer.cost)
-        error = float(np.mean([arena.judge_error(answer) for answer in answers]))
-        regret = error - arena.optimum(seed)
-        if arena.free_judge:
-            asked_of_judge = [Trial(answer.trial.arch, arena.full, seed=seed) for _, answer in changes]
-            errors = map(arena.judge_error, judge.evaluate(asked_of_judge))
-            incumbents = [(device_s, error) for (device_s, _), error in zip(changes, errors, strict=True)]
-    note = str(getattr(searcher, "note", ""))
-    return Outcome(part, seed, last, error, regret, tuple(incumbents), ledger, note)
 
 
 def student(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float, float]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from suite.types import Cost, KendallError, Proxy, Trial
 
-PHASES = ("search", "proxy", "full training", "judging")
-"""The searcher's own training (supernets, controllers), candidates under a proxy, candidates in full, the judge's."""
+PHASES = ("search", "proxy", "full training", "measuring", "judging")
+"""The searcher's own training (supernets, controllers), candidates under a proxy, candidates in full, latency and
+energy of candidates, the judge's training."""
 DAY_S = 86_400.0
 
 

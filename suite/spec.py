@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator, model_validator
 
 from searchers import available
+from searchers import load as load_method
 from suite.search import Budget
 from suite.spaces import SPACES, SearchSpace
 from suite.tables import TABLES
@@ -150,6 +151,10 @@ class SearcherPart(Part):
     name: str
     label: str = ""
     """What its rows are called, where one searcher stands in a spec twice; empty: the name."""
+    proxy: ProxyPart | None = None
+    """What its candidates, or its supernet, are trained under; None: as the spec says for all."""
+    recipe: str | dict[str, Any] | None = None
+    """How its supernet is trained, if it has one; None: "darts_search"."""
 
     @field_validator("name")
     @classmethod
@@ -183,18 +188,48 @@ class RunSpec(Common):
     """Trials in flight."""
     judge_seeds: int = Field(default=1, ge=1)
     """Full trainings of each winner, where the judge trains live."""
+    judge: TablePart | None = None
+    """A published table that judges winners of live searches; None: they are trained in full."""
+    objectives: Annotated[list[str], Field(min_length=1)] | None = None
+    """Metrics to minimise, the most important first; None: val_error alone."""
+    resources: list[ResourcePart] | None = None
+    """Where metrics beside the error come from; None: what the evaluator gives."""
+    constraints: dict[str, float] | None = None
+    """Metric -> the largest value that is feasible."""
+    reference: dict[str, float] | None = None
+    """Objective -> its coordinate of the reference point of hypervolumes; None: the worst value that any search saw."""
 
-    @field_validator("searchers", mode="before")
+    @model_validator(mode="after")
+    def fitting(self) -> Self:
+        """Keys that only make sense beside others."""
+        if self.judge is not None and isinstance(self.evaluator, TablePart):
+            raise ValueError("judge: a table judges its own searches; leave judge away, or set evaluator.kind to live")
+        names = self.objectives or ["val_error"]
+        if len(set(names)) < len(names):
+            raise ValueError(f"objectives: one is there twice: {', '.join(names)}")
+        if self.reference is not None and set(self.reference) != set(names):
+            raise ValueError(f"reference: give one value for each of {', '.join(names)}, no more and no fewer")
+        return self
+
+    @model_validator(mode="before")
     @classmethod
-    def named(cls, value: object) -> object:
-        """Names and tables mixed; "all" is every searcher that the list does not name itself."""
+    def named(cls, content: object) -> object:
+        """Names and tables mixed; "all" is every searcher that the list does not name itself and that can run here."""
+        if not isinstance(content, dict) or "searchers" not in content:
+            return content
+        value = content["searchers"]
         entries = [value] if isinstance(value, str) else value
         if not isinstance(entries, list):
-            return value
+            return content
         parts = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
-        given = {part.get("name") for part in parts if isinstance(part, dict)}
-        rest = [{"name": name} for name in available() if name not in given]
-        return [part for entry in parts for part in (rest if entry == {"name": "all"} else [entry])]
+        rest: list[JSON] = []
+        if {"name": "all"} in parts:
+            evaluator = content.get("evaluator")
+            trains = isinstance(evaluator, dict) and evaluator.get("kind") == "live"
+            given = {part.get("name") for part in parts if isinstance(part, dict)}
+            names = [name for name in available() if name not in given]
+            rest = [{"name": name} for name in names if trains or "supernet" not in load_method(name).needs]
+        return {**content, "searchers": [p for part in parts for p in (rest if part == {"name": "all"} else [part])]}
 
     @field_validator("searchers")
     @classmethod
@@ -206,23 +241,120 @@ class RunSpec(Common):
         return value
 
 
+class ResourcePart(Part):
+    """Metrics that need no training: docs/resources.md."""
+
+    kind: Literal["formula", "table", "measured"]
+    metrics: list[str] | None = None
+    """Which; None: all that the source has."""
+    label: str | None = None
+    """Put before the metrics' names, where two sources have the same."""
+    table: str | None = None
+    """Of kind table: a name of `kendall list`, or a converted table's file."""
+    file: str | None = None
+    """Where the benchmark's own file lies."""
+    dataset: str | None = None
+    """The table's, if another than the run's."""
+    device: str | None = None
+    """Of the table's; or to measure on: "auto", "cpu", "cuda"."""
+    cpu_threads: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
+    """Of a measured latency."""
+    repeats: int | None = Field(default=None, ge=1)
+    """Forward passes that a measured latency is the median of."""
+
+
 class ArchitecturesPart(Part):
     """Which networks are studied: `count` drawn at random, all, or those of a file with one text form a line."""
 
     count: int | None = Field(default=None, ge=1)
     all: bool = False
     file: str | None = None
+    quick: str | None = None
+    """A quick score by which the `count` networks are drawn in strata, so that the top is there."""
+    strata: int = Field(default=4, ge=2, le=10)
+    """How many: the best half of the best half of ..., each with as many networks."""
+    pool: int | None = Field(default=None, ge=10)
+    """Networks that are scored; None: 20 for each one drawn, or all there are."""
+
+
+Ints = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+Shares = Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
+
+
+class StudyProxyPart(Part):
+    """Proxies of a study: every combination of the values given, each trained to its end and read at its stages."""
+
+    epochs: Ints | None = None
+    """Lengths of the schedule, each a training of its own."""
+    channels: Ints | None = None
+    resolution: Ints | None = None
+    samples: Shares = [1.0]
+    cells: Ints | None = None
+    stages: Ints | None = None
+    """Epochs of each training at which it is read too; those beyond its schedule are left out."""
+    econas: list[str] | None = None
+    """EcoNAS's notation, instead of epochs, channels, resolution and samples."""
+
+    @field_validator("epochs", "channels", "resolution", "samples", "cells", "stages", "econas", mode="before")
+    @classmethod
+    def one_or_many(cls, value: object) -> object:
+        """A single value is a list of one."""
+        return value if value is None or isinstance(value, list) else [value]
+
+    @model_validator(mode="after")
+    def one_notation(self) -> Self:
+        """Either EcoNAS's notation or values."""
+        if self.econas is not None and (self.epochs or self.channels or self.resolution or self.samples != [1.0]):
+            raise ValueError("econas already says epochs, channels, resolution and samples; leave these away")
+        return self
+
+    @field_serializer("epochs", "channels", "resolution", "samples", "cells", "econas")
+    def plain(self, value: list[Any] | None) -> Any:
+        """A list of one is a single value."""
+        return value[0] if value is not None and len(value) == 1 else value
+
+
+class LevelsPart(Part):
+    """What the levels of EcoNAS's notation mean here, level 0 first."""
+
+    channels: Ints | None = None
+    resolution: Ints | None = None
+    samples: Shares | None = None
 
 
 class StudySpec(Common):
     """`kendall study`: how well each proxy ranks the networks that full training ranks."""
 
     architectures: ArchitecturesPart
-    proxies: list[ProxyPart] = Field(min_length=1)
+    proxies: list[StudyProxyPart] = Field(min_length=1)
     full_seeds: int = Field(default=2, ge=1)
     """Full trainings of each network; two or more give the noise ceiling."""
+    proxy_seeds: int = Field(default=1, ge=1)
+    """Trainings of each network under each proxy."""
     draws: int | None = Field(default=None, ge=100)
     """Bootstrap draws; None: 10,000, or 1,000 for more than 2,000 networks."""
+    scores: list[str] | None = None
+    """Rankings without training: params, macs, random, and zero-cost scores; None: the first three."""
+    score_file: str | None = None
+    """Published scores of the same networks."""
+    tse: bool = True
+    """Rank by the area under the training loss too, where it is known."""
+    levels: LevelsPart | None = None
+    """None: as in `suite.proxies`."""
+    reference: str | None = None
+    """The proxy that all others are compared with; None: all pairs."""
+    reach: list[Annotated[float, Field(gt=-1, lt=1)]] | None = None
+    """Taus for which the cheapest proxy is named; None: 0.4, 0.5 ... 0.9."""
+    budgets: list[Annotated[float, Field(gt=0)]] | None = None
+    """Budgets of the strategies, in full trainings; None: 1, 3, 10."""
+
+    @field_validator("proxies", mode="before")
+    @classmethod
+    def written(cls, value: object) -> object:
+        """Tables, and EcoNAS's notation as text."""
+        return [{"econas": entry} if isinstance(entry, str) else entry for entry in value] if isinstance(
+            value, list) else value  # fmt: skip
 
 
 Spec = TypeVar("Spec", RunSpec, StudySpec)
@@ -297,7 +429,7 @@ def first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     if problem["type"] == "missing":
         return f"the key {where!r} is missing"
     if problem["type"] == "value_error":
-        return f"{where}: {problem['ctx']['error']}"
+        return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
     if problem["type"].startswith("union_tag"):
         given = problem.get("ctx", {}).get("tag")
         return f"{where}.kind must be 'table' or 'live'" + (f", not {given!r}" if given else "")
@@ -313,7 +445,8 @@ def keys_beside(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """The keys that are allowed where an unknown one stood."""
     parts: dict[str, type[BaseModel]] = {
         "table": TablePart, "live": LivePart, "budget": BudgetPart, "proxy": ProxyPart, "full": ProxyPart,
-        "proxies": ProxyPart, "architectures": ArchitecturesPart,
+        "proxies": StudyProxyPart, "architectures": ArchitecturesPart, "levels": LevelsPart, "judge": TablePart,
+        "resources": ResourcePart,
     }  # fmt: skip
     model = next((parts[word] for word in reversed(loc[:-1]) if isinstance(word, str) and word in parts), kind)
     return list(model.model_fields)

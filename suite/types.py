@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
@@ -179,6 +182,56 @@ class Searcher(Protocol):
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Take some of the answers due, as they complete."""
+        ...
+
+
+@runtime_checkable
+class GradientSearch(Protocol):
+    """Trains a mixture of all operations by gradients; data, schedule, checkpoints and cost belong to the loop.
+
+    The loop is `suite.training.differentiable`, the learner `suite.networks.learner.Learner`; both are described in
+    docs/gradient-searches.md.
+    """
+
+    bilevel: bool
+    """True: the network's weights on one half of the training images, the mixture on the other; False: both on all."""
+    keep: str
+    """Whose cell wins: "last": the last epoch's; "best": that of the epoch with the least `val_error`."""
+    statistics: str
+    """Of the supernet's norms outside training: "running" or "batch"."""
+    space: Any
+    """Whose supernet: a `suite.spaces.SearchSpace`."""
+
+    def begin(self, learner: Any, epochs: int) -> None:
+        """Make what is learnt for `learner.supernet`; the schedule is of so many epochs."""
+        ...
+
+    def epoch(self, number: int) -> None:
+        """Hear that an epoch begins, counted from 0."""
+        ...
+
+    def step(self, train: Any, held: Callable[[], Any]) -> Any:
+        """One search step on a batch of the weights' images and one of the mixture's; the pass of the weights' step."""
+        ...
+
+    def weights(self) -> Tensor:
+        """The mixture as it stands, which the loop scores on the held-out images; those that are 0 are not computed."""
+        ...
+
+    def derive(self) -> Architecture:
+        """The architecture that it would hand over now."""
+        ...
+
+    def log(self) -> dict[str, float]:
+        """What else an epoch's entry in the log should hold."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """All that it has learnt: tensors, numbers, strings, lists, dicts."""
+        ...
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Be as it was when `state` was made; `begin` came before."""
         ...
 
 

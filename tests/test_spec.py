@@ -26,6 +26,7 @@ from suite.spec import (
     Common,
     LivePart,
     ProxyPart,
+    ResourcePart,
     RunSpec,
     SearcherPart,
     StudySpec,
@@ -276,8 +277,11 @@ def test_specs_that_differ_have_other_hashes():
 
 def test_all_searchers_are_those_that_the_list_does_not_name():
     spec = check(RunSpec, {**RUN, "searchers": ["all", {"name": "random_search", "label": "rs"}]}, "")
-    assert [part.row for part in spec.searchers] == [*(name for name in SEARCHERS if name != "random_search"), "rs"]
-    assert [part.name for part in check(RunSpec, {**RUN, "searchers": "all"}, "").searchers] == list(SEARCHERS)
+    on_tables = [name for name, method in SEARCHERS.items() if "supernet" not in method.needs]
+    assert [part.row for part in spec.searchers] == [*(name for name in on_tables if name != "random_search"), "rs"]
+    assert [part.name for part in check(RunSpec, {**RUN, "searchers": "all"}, "").searchers] == on_tables
+    live = check(RunSpec, {**RUN, "searchers": "all", "evaluator": {"kind": "live"}}, "")
+    assert [part.name for part in live.searchers] == list(SEARCHERS)
 
 
 def test_a_proxy_takes_from_full_training_what_it_leaves_out():
@@ -306,7 +310,7 @@ PAGE = ROOT / "docs" / "specs.md"
 MODELS: dict[str, type[BaseModel]] = {
     "Both": Common, "`kendall run`": RunSpec, "`kendall study`": StudySpec, "`[evaluator]`, kind table": TablePart,
     "`[evaluator]`, kind live": LivePart, "Proxies": ProxyPart, "`[budget]`": BudgetPart,
-    "`[[searchers]]`": SearcherPart, "`[architectures]`": ArchitecturesPart,
+    "`[[searchers]]`": SearcherPart, "`[[resources]]`": ResourcePart, "`[architectures]`": ArchitecturesPart,
 }  # fmt: skip
 
 

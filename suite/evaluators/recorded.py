@@ -84,6 +84,11 @@ class Log:
                 what = f"{type(error).__name__}: {error}"
                 raise BadInput(f"{self.path}:{number}: not a line of this log: {what}; repair or move it") from None
 
+    def answers(self, dataset: str, run: str, phase: str) -> list[Evaluation]:
+        """What it holds of a search, shortest training first."""
+        held = self.known.get(f"{phase} {dataset} {run}", {})
+        return sorted((answer for of_one in held.values() for answer in of_one), key=lambda answer: answer.trial.epochs)
+
     def append(self, dataset: str, run: str, phase: str, evaluation: Evaluation) -> None:
         """Write one answer; on disk when this returns, if the answer cost real seconds."""
         trial, cost = evaluation.trial, evaluation.cost

@@ -136,7 +136,8 @@ class SharedEvaluator:
             raise
         except Exception as error:
             metrics, failure = dict.fromkeys(("val_error", *metrics), math.inf), reason(error, self.device)
-        cost = Cost(leg.device_s, self.device, leg.energy_j, leg.evaluated * macs)
+        executed = float(leg.evaluated * self.trainer.trained_macs(trial))
+        cost = Cost(leg.device_s, self.device, leg.energy_j, executed)
         self.known[key] = Evaluation(trial, metrics, cost, failure)
         return self.known[key]
 

@@ -19,13 +19,17 @@ NETWORKS: dict[str, str] = {
     "darts_econas": "suite.networks.darts:econas",
     "darts_econas_all": "suite.networks.darts:econas_all",
     "darts_edges": "suite.networks.darts:edges",
+    "mnas": "suite.networks.mnas:network",
+    "alexnet": "suite.networks.alexnet:network",
+    "condensenet": "suite.networks.condensenet:network",
 }
 """Search space to "module:function" with the signature (arch, proxy, *, classes, image_channels) -> nn.Module."""
 
 
 def build(
-    space: SearchSpace, arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int, seed: int | None
-) -> nn.Module:
+    space: SearchSpace, arch: Architecture, proxy: Proxy,
+    *, classes: int, image_channels: int, seed: int | None, lean: bool = False,
+) -> nn.Module:  # fmt: skip
     """The network of `arch` under `proxy` on the CPU, its initial weights drawn from `seed` alone.
 
     Args:
@@ -35,6 +39,7 @@ def build(
         classes: Outputs.
         image_channels: 1 for grey images, 3 for colour.
         seed: Of the initial weights; None leaves the network without any (on the meta device), to look at its shapes.
+        lean: Compute only what has to be (`suite.networks.lean`); by default every operation is, as in the papers.
 
     Raises:
         BadInput: `arch` is none of `space`.
@@ -58,4 +63,6 @@ def build(
     if seed is not None:
         network.to_empty(device="cpu")
         initialise(network, seed)
+    if lean:
+        network.lean = True  # type: ignore[assignment]
     return network

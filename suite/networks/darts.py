@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from suite.networks.lean import State, Zero, reaching
 from suite.networks.mixture import Choice, Mixture, Row
-from suite.networks.operations import OPERATIONS, PLAIN, FactorizedReduce, Norms, ReLUConvBN, Zero
+from suite.networks.operations import OPERATIONS, PLAIN, FactorizedReduce, Norms, ReLUConvBN
 from suite.spaces import darts as space
 from suite.types import Architecture, Proxy, Unsupported
 
@@ -98,6 +99,32 @@ class Cell(nn.Module):
             states.append(self.nothing(states[0]) if total is None else total)
         return torch.cat([states[state] for state in self.concat], dim=1)
 
+    def reaching(self, rows: Sequence[Row] | None) -> set[int]:
+        """The states that its output depends on; one input at least, for the output's shape."""
+        alive = [edge.alive(None if rows is None else rows[number]) for number, _, _, edge in self.steps]
+        steps = zip(self.steps, alive, strict=True)
+        found = reaching([(start, end) for (_, start, end, _), living in steps if living], self.concat)
+        return found if found & {0, 1} else {*found, 1}
+
+    def lean(self, before: Tensor | None, last: Tensor | None, rows: Sequence[Row] | None = None) -> Tensor:
+        """As `forward`, without what cannot reach the output, and with shared work done once.
+
+        An input that the output does not depend on may be None.
+        """
+        needed = self.reaching(rows)
+        inputs = zip((before, last), (self.preprocess0, self.preprocess1), strict=True)
+        arrived = [bring(x) if state in needed and x is not None else None for state, (x, bring) in enumerate(inputs)]
+        states = [State(arrived[state] if state < space.INPUTS else None, share=rows is not None)
+                  for state in range(space.STATES)]  # fmt: skip
+        like = next(x for x in arrived if x is not None)[:, :, :: self.nothing.stride, :: self.nothing.stride]
+        for node in range(space.INPUTS, space.STATES):
+            for number, start, end, edge in self.steps:
+                if end == node and node in needed:
+                    row = None if rows is None else rows[number]
+                    states[node].add(edge.lean(states[start], row, like))
+        values = [states[state].value for state in self.concat]
+        return torch.cat([torch.zeros_like(like) if value is None else value for value in values], dim=1)
+
 
 def is_identity(edge: Choice) -> bool:
     """Whether its only operation hands on what it gets; such are never dropped."""
@@ -166,17 +193,43 @@ class Network(nn.Module):
                     f"resolution {4 * AUXILIARY_SIDE}, not {proxy.resolution}"
                 )
             self.auxiliary_head = AuxiliaryHead(multipliers[1] * last.channels, classes, norms)
+        self.lean = False
+        """Whether only what has to be computed is: see `suite.networks.lean`."""
         end = self.places[-1]
         self.classifier = nn.Linear(multipliers[end.reduction] * end.channels, classes)
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
         """Logits, shape (n, classes), of normalised images, shape (n, image_channels, side, side)."""
+        if self.lean and not self.drop_path.probability:
+            return self.leanly(images, mixture)
         before = last = self.stem_norm(self.stem(images))
         for number, (cell, place) in enumerate(zip(self.cells, self.places, strict=True)):
             rows = None if mixture is None else mixture.rows(number, self.rows[place.reduction])
             before, last = last, cell(before, last, rows)
             if number == self.auxiliary_at and self.auxiliary_head is not None and self.training:
                 self.auxiliary_logits = self.auxiliary_head(last)
+        logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
+        return logits
+
+    def leanly(self, images: Tensor, mixture: Mixture | None) -> Tensor:
+        """As `forward`, by lean cells; those that the output does not depend on are left out."""
+        rows = [
+            None if mixture is None else mixture.rows(number, self.rows[place.reduction])
+            for number, place in enumerate(self.places)
+        ]
+        cells: list[Any] = list(self.cells)
+        uses = [cell.reaching(row) for cell, row in zip(cells, rows, strict=True)]
+        links = [(number + state, number + 2) for number, states in enumerate(uses) for state in states & {0, 1}]
+        head = self.auxiliary_head is not None and self.training
+        needed = reaching(links, [len(cells) + 1, *([self.auxiliary_at + 2] if head else [])])
+        stem = self.stem_norm(self.stem(images)) if needed & {0, 1} else None
+        outputs: list[Tensor | None] = [stem, stem]
+        for number, (cell, row) in enumerate(zip(cells, rows, strict=True), start=2):
+            outputs.append(cell.lean(outputs[-2], outputs[-1], row) if number in needed else None)
+            if head and number == self.auxiliary_at + 2:
+                self.auxiliary_logits = self.auxiliary_head(outputs[-1])  # type: ignore[misc]
+        last = outputs[-1]
+        assert last is not None
         logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
         return logits
 

@@ -11,6 +11,8 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
+from suite.networks.lean import State, alive
+
 Row: TypeAlias = tuple[Tensor | None, tuple[int, ...]]
 """Of one edge: a weight for each option, shape (options,), or None for ones; and the options that are computed."""
 
@@ -32,6 +34,26 @@ class Choice(nn.ModuleDict):
                 output = weights[option] * output
             total = output if total is None else total + output
         return total
+
+    def lean(self, state: State, row: Row | None, like: Tensor) -> Tensor | None:
+        """As `forward`, of what has to be computed; None: nothing arrives. `like` has the shape of what does."""
+        operations = list(self.values())
+        if row is None:
+            return state.through(operations[0], like)
+        weights, active = row
+        total: Tensor | None = None
+        for option in active:
+            output = state.through(operations[option], like)
+            if output is None:
+                continue
+            if weights is not None:
+                output = weights[option] * output
+            total = output if total is None else total + output
+        return total
+
+    def alive(self, row: Row | None) -> bool:
+        """Whether something may arrive."""
+        return alive(list(self.values()), (0,) if row is None else row[1])
 
 
 @dataclass(frozen=True)

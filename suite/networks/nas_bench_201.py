@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from suite.networks.lean import State, reaching
 from suite.networks.mixture import Choice, Mixture, Row
 from suite.networks.operations import OPERATIONS, PLAIN, Norms, Reduction
 from suite.spaces import nas_bench_201 as space
@@ -52,6 +53,17 @@ class Cell(nn.Module):
         output = nodes[-1]
         return torch.zeros_like(x) if output is None else output
 
+    def lean(self, x: Tensor, rows: Sequence[Row] | None = None) -> Tensor:
+        """As `forward`, without what cannot reach the output, and with shared work done once."""
+        steps = list(zip(self.steps, [None] * len(self.steps) if rows is None else rows, strict=True))
+        crossed = reaching(((start, end) for (start, end, edge), row in steps if edge.alive(row)), [space.NODES - 1])
+        nodes = [State(x if node == 0 else None, share=rows is not None) for node in range(space.NODES)]
+        for (start, end, edge), row in steps:
+            if end in crossed:
+                nodes[end].add(edge.lean(nodes[start], row, x))
+        output = nodes[-1].value
+        return torch.zeros_like(x) if output is None else output
+
 
 class Network(nn.Module):
     """Stem, three stages of cells with reductions between them, norm, ReLU, mean over the image, classifier."""
@@ -71,6 +83,8 @@ class Network(nn.Module):
         self.cells = nn.ModuleList(cells)
         self.norm = norms.outside(width)
         self.classifier = nn.Linear(width, classes)
+        self.lean = False
+        """Whether only what has to be computed is: see `suite.networks.lean`."""
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
         """Logits, shape (n, classes), of normalised images, shape (n, image_channels, side, side)."""
@@ -78,7 +92,7 @@ class Network(nn.Module):
         number = 0
         for cell in self.cells:
             if isinstance(cell, Cell):
-                x = cell(x, None if mixture is None else mixture.rows(number, ROWS))
+                x = (cell.lean if self.lean else cell)(x, None if mixture is None else mixture.rows(number, ROWS))
                 number += 1
             else:
                 x = cell(x)

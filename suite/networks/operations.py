@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.networks.chance import generator
+from suite.networks.lean import Zero, nothing
 from suite.types import BadInput, Unsupported
 
 STATISTICS = ("running", "batch")
@@ -49,7 +50,25 @@ PLAIN = Norms()
 """Of a network that is trained by itself."""
 
 
-class ReLUConvBN(nn.Module):
+class AfterReLU(nn.Module):
+    """What begins with a ReLU, so that several may share one: see `suite.networks.lean`."""
+
+    begins = "relu"
+
+    def begin(self, x: Tensor) -> Tensor:
+        """What is shared."""
+        return F.relu(x)
+
+    def end(self, activated: Tensor) -> Tensor:
+        """The rest."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
+        return self.end(self.begin(x))
+
+
+class ReLUConvBN(AfterReLU):
     """ReLU, convolution without bias, batch norm."""
 
     def __init__(
@@ -59,13 +78,18 @@ class ReLUConvBN(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
         self.norm = nn.BatchNorm2d(outputs) if norm is None else norm
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Shape (n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
-        normed: Tensor = self.norm(self.conv(F.relu(x)))
+    def end(self, activated: Tensor) -> Tensor:
+        """Convolution and norm."""
+        normed: Tensor = self.norm(self.conv(activated))
+        return normed
+
+    def of_nothing(self, like: Tensor) -> Tensor:
+        """As of zeros."""
+        normed: Tensor = self.norm(nothing(like, self.conv))
         return normed
 
 
-class Separable(nn.Module):
+class Separable(AfterReLU):
     """ReLU, a convolution of each channel by itself, a 1x1 over all, batch norm."""
 
     def __init__(self, channels: int, kernel: int, *, stride: int, dilation: int, norm: nn.Module) -> None:
@@ -77,13 +101,81 @@ class Separable(nn.Module):
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm = norm
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Shape (n, channels, h, w) to (n, channels, h / stride, w / stride)."""
-        normed: Tensor = self.norm(self.pointwise(self.depthwise(F.relu(x))))
+    def end(self, activated: Tensor) -> Tensor:
+        """Convolutions and norm."""
+        normed: Tensor = self.norm(self.pointwise(self.depthwise(activated)))
+        return normed
+
+    def of_nothing(self, like: Tensor) -> Tensor:
+        """As of zeros."""
+        normed: Tensor = self.norm(nothing(like, self.depthwise, self.pointwise))
         return normed
 
 
-class FactorizedReduce(nn.Module):
+class Chain(nn.Sequential):
+    """One after the other; the beginning of the first may be shared."""
+
+    @property
+    def begins(self) -> object:
+        """As the first."""
+        return self.first.begins
+
+    @property
+    def first(self) -> Any:
+        """That which begins."""
+        return self[0]
+
+    def begin(self, x: Tensor) -> Tensor:
+        """What is shared."""
+        begun: Tensor = self.first.begin(x)
+        return begun
+
+    def end(self, begun: Tensor) -> Tensor:
+        """The rest."""
+        return self.rest(self.first.end(begun))
+
+    def of_nothing(self, like: Tensor) -> Tensor:
+        """As of zeros."""
+        return self.rest(self.first.of_nothing(like))
+
+    def rest(self, x: Tensor) -> Tensor:
+        """After the first."""
+        for step in list(self)[1:]:
+            x = step(x)
+        return x
+
+
+class Pool(nn.Module):
+    """What is shared as a whole among poolings of one kind and stride."""
+
+    @property
+    def begins(self) -> object:
+        """Its kind and stride."""
+        return type(self), self.stride
+
+    def begin(self, x: Tensor) -> Tensor:
+        """All of it."""
+        pooled: Tensor = self(x)
+        return pooled
+
+    def end(self, pooled: Tensor) -> Tensor:
+        """No more."""
+        return pooled
+
+    def of_nothing(self, like: Tensor) -> Tensor:
+        """As of zeros."""
+        return torch.zeros_like(like)
+
+
+class MaxPool(nn.MaxPool2d, Pool):
+    """The largest."""
+
+
+class MeanPool(nn.AvgPool2d, Pool):
+    """The mean."""
+
+
+class FactorizedReduce(AfterReLU):
     """ReLU, two 1x1 of stride 2, the second a pixel further down and right, side by side, batch norm."""
 
     def __init__(self, inputs: int, outputs: int, *, norm: nn.Module) -> None:
@@ -92,23 +184,11 @@ class FactorizedReduce(nn.Module):
         self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
         self.norm = norm
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Shape (n, inputs, h, w) to (n, outputs, h / 2, w / 2)."""
-        x = F.relu(x)
-        normed: Tensor = self.norm(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1))
+    def end(self, activated: Tensor) -> Tensor:
+        """Convolutions and norm."""
+        halves = [self.even(activated), self.odd(activated[:, :, 1:, 1:])]
+        normed: Tensor = self.norm(torch.cat(halves, dim=1))
         return normed
-
-
-class Zero(nn.Module):
-    """Nothing arrives."""
-
-    def __init__(self, stride: int = 1) -> None:
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Zeros of the shape of `x`, each side divided by the stride."""
-        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
 class Operation(Protocol):
@@ -146,7 +226,7 @@ def separable(kernel: int) -> Operation:
         steps = [
             Separable(channels, kernel, stride=pace, dilation=1, norm=norms.inside(channels)) for pace in (stride, 1)
         ]
-        return nn.Sequential(*steps)
+        return Chain(*steps)
 
     return make
 
@@ -165,11 +245,11 @@ def pool(kind: str) -> Operation:
 
     def make(channels: int, stride: int = 1, norms: Norms = PLAIN) -> nn.Module:
         pooled: nn.Module = (
-            nn.MaxPool2d(3, stride=stride, padding=1)
+            MaxPool(3, stride=stride, padding=1)
             if kind == "max"
-            else nn.AvgPool2d(3, stride=stride, padding=1, count_include_pad=False)
+            else MeanPool(3, stride=stride, padding=1, count_include_pad=False)
         )
-        return nn.Sequential(pooled, norms.inside(channels, affine=False)) if norms.pools else pooled
+        return Chain(pooled, norms.inside(channels, affine=False)) if norms.pools else pooled
 
     return make
 
@@ -216,6 +296,8 @@ def initialise(network: nn.Module, seed: int) -> None:
         Unsupported: The network has a layer with weights that this does not know.
     """
     for place, module in network.named_modules():
+        if hasattr(module, "reset_buffers"):
+            module.reset_buffers()
         if isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
         elif isinstance(module, nn.Conv2d | nn.Linear):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ SUPERNETS: dict[str, str] = {
     "darts": "suite.networks.darts:mixed_darts",
     "darts_edges": "suite.networks.darts:mixed_edges",
     "darts_econas_all": "suite.networks.darts:mixed_econas_all",
+    "mnas": "suite.networks.mnas:mixed",
+    "alexnet": "suite.networks.alexnet:mixed",
+    "condensenet": "suite.networks.condensenet:mixed",
 }
 """Search space to "module:name" of a `Mixable`."""
 
@@ -71,6 +74,26 @@ class Mixable(Protocol):
         """The architecture that the space's paper reads from weights, shape (rows, options)."""
 
 
+@runtime_checkable
+class Macro(Mixable, Protocol):
+    """A `Mixable` whose rows are decisions of the space: on widths, depths, kernels, which share weights.
+
+    What an option costs then depends on the other rows, and a stand-alone network has slices of the supernet's tensors.
+    """
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Options of each row, the first of `options`."""
+
+    def narrow(self, arch: Architecture, proxy: Proxy, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The tensors of the stand-alone network of `arch`, with its names and shapes, out of the supernet's."""
+
+    def computed_macs(
+        self, proxy: Proxy, active: Sequence[Sequence[int]], *, classes: int, image_channels: int
+    ) -> int:  # fmt: skip
+        """Multiply-adds of one image forward where these options of each row are computed."""
+
+
 @dataclass(frozen=True)
 class CostTable:
     """A cost that adds up over edges."""
@@ -79,6 +102,19 @@ class CostTable:
     """What every network has."""
     edges: npt.NDArray[np.int64]
     """What an option adds, over all cells, shape (rows, options)."""
+
+
+def mixable(space: SearchSpace) -> Mixable:
+    """What the networks of a space say of themselves.
+
+    Raises:
+        Unsupported: It has no supernet.
+    """
+    if space.name not in SUPERNETS:
+        raise Unsupported(f"{space.name}: no supernet; there are some for {', '.join(SUPERNETS)}")
+    module, name = SUPERNETS[space.name].split(":")
+    kind: Mixable = getattr(import_module(module), name)
+    return kind
 
 
 class Supernet(nn.Module):
@@ -112,11 +148,8 @@ class Supernet(nn.Module):
         *, classes: int, image_channels: int, seed: int, norms: Norms | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        if space.name not in SUPERNETS:
-            raise Unsupported(f"{space.name}: no supernet; there are some for {', '.join(SUPERNETS)}")
+        self.kind = mixable(space)
         space.check_proxy(proxy)
-        module, name = SUPERNETS[space.name].split(":")
-        self.kind: Mixable = getattr(import_module(module), name)
         self.space, self.proxy, self.seed = space, proxy, seed
         self.classes, self.image_channels = classes, image_channels
         self.norms = self.kind.norms if norms is None else norms
@@ -126,6 +159,9 @@ class Supernet(nn.Module):
         initialise(self.network, seed)
         self.shape = (len(self.kind.rows()), len(self.kind.options))
         """(rows, options) of the weights."""
+        counts = self.kind.counts if isinstance(self.kind, Macro) else (self.shape[1],) * self.shape[0]
+        self.valid = np.arange(self.shape[1]) < np.array(counts)[:, None]
+        """Shape (rows, options), bool: which options there are; the weights of others are never looked at."""
         self.mixture: Mixture | None = None
         self.epochs = proxy.epochs
         """For how many its weights were trained; whoever trains it says so."""
@@ -158,17 +194,17 @@ class Supernet(nn.Module):
         Raises:
             BadInput: A shape is another.
         """
-        rows, options = self.shape
+        options = self.shape[1]
         if tuple(weights.shape) not in (self.shape, (self.cells, *self.shape)):
             raise BadInput(
                 f"supernet: weights have shape {self.shape} or {(self.cells, *self.shape)}, not {tuple(weights.shape)}"
             )
-        if mask is None:
-            active = (tuple(range(options)),) * rows
-        else:
-            if tuple(mask.shape) != self.shape:
-                raise BadInput(f"supernet: a mask has shape {self.shape}, not {tuple(mask.shape)}")
-            active = tuple(tuple(option for option in range(options) if row[option]) for row in mask.tolist())
+        if mask is not None and tuple(mask.shape) != self.shape:
+            raise BadInput(f"supernet: a mask has shape {self.shape}, not {tuple(mask.shape)}")
+        chosen = self.valid if mask is None else self.valid & np.array(mask.tolist(), bool)
+        active = tuple(tuple(option for option in range(options) if row[option]) for row in chosen.tolist())
+        if isinstance(self.kind, Macro) and not all(active):
+            raise BadInput(f"supernet: the mask leaves row {active.index(())} no option; it needs at least one")
         self.mixture = Mixture(weights, active)
         return self
 
@@ -221,10 +257,10 @@ class Supernet(nn.Module):
             )
         network.to_empty(device="cpu")
         initialise(network, self.seed)
-        given = dict(self.network.named_parameters())
-        inherit(network, self.network.state_dict())
+        given, state = dict(self.network.named_parameters()), self.network.state_dict()
+        inherit(network, self.kind.narrow(arch, self.proxy, state) if isinstance(self.kind, Macro) else state)
         for name, weight in network.named_parameters():
-            if name in given:  # the same layout in memory gives the same sums to the last bit
+            if name in given and given[name].shape == weight.shape:  # one layout in memory gives one sum
                 weight.data = torch.empty_like(given[name]).copy_(weight.data)
         return network.to(next(self.network.parameters()).device).train(self.training)
 
@@ -240,6 +276,11 @@ class Supernet(nn.Module):
 
     def costs(self, metric: str) -> CostTable:
         """Of a cost that `space` knows by formula."""
+        if isinstance(self.kind, Macro):
+            raise Unsupported(
+                f"{self.space.name}: the {metric} of an option depend on the other rows, so there is no table of them; "
+                f"ask {self.space.name}.{metric}(arch, proxy)"
+            )
         edges = self.kind.edges
         shape: dict[str, Any] = {"classes": self.classes, "image_channels": self.image_channels}
 
@@ -258,6 +299,9 @@ class Supernet(nn.Module):
         """Multiply-adds of one image forward, of what is mixed now."""
         if self.mixture is None:
             raise BadInput("supernet: nothing to compute yet; call mix(weights) or path(arch) first")
+        if isinstance(self.kind, Macro):
+            shape = {"classes": self.classes, "image_channels": self.image_channels}
+            return self.kind.computed_macs(self.proxy, self.mixture.active, **shape)
         active = ((row, option) for row, options in enumerate(self.mixture.active) for option in options)
         return self.macs.skeleton + int(sum(self.macs.edges[row, option] for row, option in active))
 

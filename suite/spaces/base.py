@@ -112,3 +112,7 @@ class SearchSpace(ABC):
     def macs(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
         """Multiply-adds of convolutions and classifier in one forward pass of one image, by formula."""
         raise Unsupported(f"{self.name}: multiply-adds are known from its table only")
+
+    def trained_macs(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+        """Multiply-adds that training executes forward: more than `macs` where the network is cut down on the way."""
+        return self.macs(arch, proxy, classes=classes, image_channels=image_channels)

@@ -8,12 +8,25 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from suite.tables.base import MAGIC, Table, sha256_of
+from suite.tables.base import KINDS, MAGIC, METER, Table, sha256_of
+from suite.tables.resources import ResourceTable
 from suite.types import JSON, BadInput, nearest
 
-__all__ = ["TABLES", "Source", "Table", "convert", "find_data", "info", "open_table"]
+__all__ = [
+    "TABLES",
+    "ResourceTable",
+    "Source",
+    "Table",
+    "convert",
+    "find_data",
+    "info",
+    "open_resources",
+    "open_table",
+]
+
+Kind = TypeVar("Kind", Table, ResourceTable)
 
 
 @dataclass(frozen=True)
@@ -26,7 +39,10 @@ class Source:
     file: str
     """What its file is called; empty: it comes with an installed package."""
     module: str
-    """Has `frame(path or None) -> (rows, about)`, and `locate() -> paths` if there is no file."""
+    """Has `frame(path or None) -> (rows, about)`, and `locate() -> paths` if there is no file; a table of resources has
+    `columns(path or None) -> (columns, about)`."""
+    resources: bool = False
+    """Whether it holds latency and energy of devices instead of answers to trials."""
 
 
 TABLES = {
@@ -65,6 +81,20 @@ TABLES = {
         "nas_bench_macro",
         "nas_bench_macro.parquet",
         "suite.tables.nas_bench_macro",
+    ),
+    "hw_nas_bench": Source(
+        "HW-NAS-Bench: latency on 6 devices, energy on 3, of NAS-Bench-201's networks, three data sets",
+        "nas_bench_201",
+        "nb201_hw_nas_bench.parquet",
+        "suite.tables.hw_nas_bench",
+        resources=True,
+    ),
+    "help_latency": Source(
+        "HELP: latency on 23 device settings, of NAS-Bench-201's networks on CIFAR-10",
+        "nas_bench_201",
+        "nb201_help_latency.parquet",
+        "suite.tables.help_latency",
+        resources=True,
     ),
     "log": Source("our own trials.jsonl", "", "trials.jsonl", "suite.tables.log"),
 }
@@ -107,22 +137,50 @@ def open_table(name: str | Path, file: str | Path | None = None, base: Path | No
     """
     if str(name) not in TABLES:
         return open_path(name, base)
-    source = TABLES[str(name)]
+    if TABLES[str(name)].resources:
+        raise BadInput(
+            f"{name} holds latency and energy, not answers: name it under [[resources]]; "
+            f"there are {', '.join(held for held, source in TABLES.items() if not source.resources)}"
+        )
+    return converted(str(name), file, base, Table)
+
+
+def open_resources(name: str | Path, file: str | Path | None = None, base: Path | None = None) -> ResourceTable:
+    """A table of resources by name (converted on first use, then from the cache), or a converted file by its path.
+
+    Args:
+        name: One of `TABLES` that holds resources, or a path.
+        file: The publisher's own file, where it is not called as in `TABLES` or lies elsewhere; see `find_data`.
+        base: A folder that paths may be relative to, besides the current one.
+    """
+    metered = [held for held, source in TABLES.items() if source.resources]
+    if str(name) in metered:
+        return converted(str(name), file, base, ResourceTable)
+    if str(name) in TABLES or (len(Path(name).parts) == 1 and not Path(name).suffix and not Path(name).exists()):
+        raise BadInput(f"no table of resources {str(name)!r}: {nearest(str(name), metered)}, or the path of a file")
+    return ResourceTable.open(find_data(name, base))
+
+
+def converted(name: str, file: str | Path | None, base: Path | None, kind: type[Kind]) -> Kind:
+    """A table of this kind, out of the cache if it was converted before."""
+    source = TABLES[name]
     if file is None and not source.file:
         files = importlib.import_module(source.module).locate()
         given = None
     else:
         given = find_data(file if file is not None else source.file, base)
         if is_table(given):
-            return Table.open(given)
+            return kind.open(given)
         files = sorted(given.iterdir()) if given.is_dir() else [given]
     cached = cache_folder() / f"{name}-{fingerprint(source, files)}.table"
     if cached.exists():
         try:
-            return Table.open(cached)
+            return kind.open(cached)
         except BadInput as damage:
-            warnings.warn(f"{damage}: converting again", stacklevel=2)
-    return build(str(name), given).save(cached)
+            warnings.warn(f"{damage}: converting again", stacklevel=3)
+    built = build(name, given)
+    assert isinstance(built, kind)
+    return built.save(cached)
 
 
 def open_path(path: str | Path, base: Path | None = None) -> Table:
@@ -137,17 +195,22 @@ def open_path(path: str | Path, base: Path | None = None) -> Table:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is a converted table already."""
+    """Whether a file is a converted table already, of either kind."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+        return file.read(len(MAGIC)) in KINDS
 
 
 def fingerprint(source: Source, files: list[Path]) -> str:
     """What a cached table was made from: these files and this code, by size and time of change."""
     code = Path(__file__).parent
-    mine = [code / "base.py", code / "nas_bench_201_facts.py", code / f"{source.module.rpartition('.')[2]}.py"]
+    shared = [
+        "base.py",
+        "nas_bench_201_facts.py",
+        *(["resources.py", "nas_bench_201_order.py"] if source.resources else []),
+    ]
+    mine = [*(code / name for name in shared), code / f"{source.module.rpartition('.')[2]}.py"]
     parts = []
     for path in (*files, *mine):
         try:
@@ -158,14 +221,18 @@ def fingerprint(source: Source, files: list[Path]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
 
 
-def build(name: str, given: Path | None) -> Table:
+def build(name: str, given: Path | None) -> Table | ResourceTable:
     """The table in memory, from its source."""
     from suite.spaces import SPACES
 
     if name not in TABLES:
         raise BadInput(f"no table {name!r}: {nearest(name, TABLES)}")
     source = TABLES[name]
-    rows, about = importlib.import_module(source.module).frame(given)
+    module = importlib.import_module(source.module)
+    if source.resources:
+        columns, about = module.columns(given)
+        return ResourceTable(SPACES[source.space], columns, {"table": name, **about})
+    rows, about = module.frame(given)
     space = SPACES[source.space or about["space"]]
     try:
         return Table.from_frame(rows, space, {"table": name, **about})
@@ -203,6 +270,8 @@ def convert(name: str, source: str | Path | None, out: str | Path, *, sha256: st
 
 def info(path_or_name: str | Path, file: str | Path | None = None) -> JSON:
     """What a table holds, ready for JSON."""
+    if holds_resources(path_or_name):
+        return open_resources(path_or_name, file).info()
     table = open_table(path_or_name, file)
     settings: list[dict[str, Any]] = []
     for block in table.blocks.values():
@@ -229,6 +298,20 @@ def info(path_or_name: str | Path, file: str | Path | None = None) -> JSON:
         "licence": table.about.get("licence", ""),
         "fingerprint": table.fingerprint,
     }
+
+
+def holds_resources(path_or_name: str | Path) -> bool:
+    """Whether a name or a converted file is a table of resources."""
+    if str(path_or_name) in TABLES:
+        return TABLES[str(path_or_name)].resources
+    try:
+        path = find_data(path_or_name)
+    except BadInput:  # said again, in full, by who opens it
+        return False
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(METER)) == METER
 
 
 def runs(least: int, most: int) -> str:

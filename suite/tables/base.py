@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 Array: TypeAlias = npt.NDArray[Any]
 
 MAGIC = b"KENDALL TABLE 1\n"
+METER = b"KENDALL METER 1\n"
+KINDS = {MAGIC: "a table of answers", METER: "a table of resources"}
+"""What the first bytes of a file of ours say it is."""
 PREAMBLE = struct.Struct("<16sQ32s")  # magic, bytes of the header, its SHA-256
 ALIGNMENT = 64
 DTYPES = ("<f8", "<i8", "<i4", "<i2", "|u1")
@@ -321,13 +324,8 @@ class Table:
             "devices": self.devices,
             "sources": self.sources,
             "blocks": blocks,
-            "payload_bytes": payload.size,
-            "payload_sha256": payload.hash.hexdigest(),
         }
-        text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-        text += b" " * (-(PREAMBLE.size + len(text)) % ALIGNMENT)
-        preamble = PREAMBLE.pack(MAGIC, len(text), hashlib.sha256(text).digest())
-        write_whole(path, [preamble, text, *payload.parts])
+        seal(path, MAGIC, header, payload)
         return Table.open(path, self.space)
 
     @classmethod
@@ -339,43 +337,14 @@ class Table:
             space: Its space, where that is none of `SPACES`.
             verify: Compare the content's SHA-256 too (2 ms for 3 MB), not only the sizes and the header's.
         """
-        try:
-            with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size < PREAMBLE.size:
-                    raise BadInput(f"{path}: {size} bytes are no table; make one with `kendall table convert`")
-                mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except OSError as error:
-            raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
-        magic, length, digest = PREAMBLE.unpack_from(mapped)
-        if magic != MAGIC:
-            if magic.startswith(b"KENDALL TABLE"):
-                raise BadInput(f"{path}: a table in another version of the format; convert again")
-            raise BadInput(f"{path}: not a table of ours; make one with `kendall table convert`")
-        start = PREAMBLE.size + length
-        text = bytes(mapped[PREAMBLE.size : start])
-        if len(text) != length or hashlib.sha256(text).digest() != digest:
-            raise BadInput(f"{path}: the header is damaged or cut off; convert again")
-        header: JSON = json.loads(text)
-        if size != start + header["payload_bytes"]:
-            raise BadInput(f"{path}: {size:,} bytes instead of {start + header['payload_bytes']:,}; convert again")
-        payload = mapped[start:]
-        if verify and (found := hashlib.sha256(payload).hexdigest()) != header["payload_sha256"]:
-            raise BadInput(f"{path}: damaged: SHA-256 {found} instead of {header['payload_sha256']}; convert again")
+        header, payload, fingerprint = unseal(path, MAGIC, verify=verify)
         table = cls._from_header(header, payload, space, path)
-        table.fingerprint = digest.hex()
+        table.fingerprint = fingerprint
         return table
 
     @classmethod
     def _from_header(cls, header: JSON, payload: memoryview, space: SearchSpace | None, path: Path) -> Table:
-        if space is None:
-            from suite.spaces import SPACES
-
-            if header["space"] not in SPACES:
-                raise BadInput(f"{path}: no space {header['space']!r}: {nearest(header['space'], SPACES)}")
-            space = SPACES[header["space"]]
-        elif space.name != header["space"]:
-            raise BadInput(f"{path}: a table of {header['space']}, not of {space.name}")
+        space = space_of(header, space, path)
         n = header["architectures"]
         blocks = []
         for entry in header["blocks"]:
@@ -494,6 +463,63 @@ def read_column(payload: memoryview, entry: JSON, shape: tuple[int, int]) -> Arr
     stored: tuple[int, int] = tuple(entry["shape"])
     values = np.frombuffer(payload, dtype=entry["dtype"], count=stored[0] * stored[1], offset=entry["at"])
     return np.broadcast_to(values.reshape(stored), shape)
+
+
+def space_of(header: JSON, space: SearchSpace | None, path: Path) -> SearchSpace:
+    """The space that a file is about: the registered one of that name, or `space` if that is its name."""
+    if space is None:
+        from suite.spaces import SPACES
+
+        if header["space"] not in SPACES:
+            raise BadInput(f"{path}: no space {header['space']!r}: {nearest(header['space'], SPACES)}")
+        space = SPACES[header["space"]]
+    elif space.name != header["space"]:
+        raise BadInput(f"{path}: a table of {header['space']}, not of {space.name}")
+    return space
+
+
+def seal(path: Path, magic: bytes, header: JSON, payload: Payload) -> None:
+    """Write preamble, header (with the payload's size and SHA-256) and payload, all or nothing."""
+    whole = {**header, "payload_bytes": payload.size, "payload_sha256": payload.hash.hexdigest()}
+    text = json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-(PREAMBLE.size + len(text)) % ALIGNMENT)
+    preamble = PREAMBLE.pack(magic, len(text), hashlib.sha256(text).digest())
+    write_whole(path, [preamble, text, *payload.parts])
+
+
+def unseal(path: Path, magic: bytes, *, verify: bool = True) -> tuple[JSON, memoryview, str]:
+    """Header, payload (mapped, not read) and fingerprint of what `seal` wrote under this magic.
+
+    Raises:
+        BadInput: It is another file, damaged or cut off.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < PREAMBLE.size:
+                raise BadInput(f"{path}: {size} bytes are no table; make one with `kendall table convert`")
+            mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+    found_magic, length, digest = PREAMBLE.unpack_from(mapped)
+    if found_magic != magic:
+        for known, what in KINDS.items():
+            if found_magic.startswith(known[: -len(b"1\n")]):
+                if known == magic:
+                    raise BadInput(f"{path}: a table in another version of the format; convert again")
+                raise BadInput(f"{path}: {what}, where {KINDS[magic]} is needed")
+        raise BadInput(f"{path}: not a table of ours; make one with `kendall table convert`")
+    start = PREAMBLE.size + length
+    text = bytes(mapped[PREAMBLE.size : start])
+    if len(text) != length or hashlib.sha256(text).digest() != digest:
+        raise BadInput(f"{path}: the header is damaged or cut off; convert again")
+    header: JSON = json.loads(text)
+    if size != start + header["payload_bytes"]:
+        raise BadInput(f"{path}: {size:,} bytes instead of {start + header['payload_bytes']:,}; convert again")
+    payload = mapped[start:]
+    if verify and (found := hashlib.sha256(payload).hexdigest()) != header["payload_sha256"]:
+        raise BadInput(f"{path}: damaged: SHA-256 {found} instead of {header['payload_sha256']}; convert again")
+    return header, payload, digest.hex()
 
 
 def write_whole(path: Path, parts: Sequence[bytes]) -> None:

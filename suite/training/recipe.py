@@ -95,8 +95,13 @@ _KINDS = {float: "number", int: "whole number", bool: "boolean", str: "string"}
 
 RECIPES: dict[str, Recipe] = {
     "nas_bench_201": Recipe(),
+    "darts_search": Recipe(
+        lr=0.025, lr_min=0.001, nesterov=False, weight_decay=3e-4, batch_size=64, grad_clip=5.0, precision="float32"
+    ),
+    "nas_bench_201_search": Recipe(lr=0.025, lr_min=0.001, batch_size=64, grad_clip=5.0, precision="float32"),
 }
-"""Recipes with a name."""
+"""Recipes with a name. Two are for the weights of supernets: DARTS's own, and NAS-Bench-201's for its gradient searches
+(Nesterov's momentum, weight decay 5e-4); both in float32, as second order is a small difference of gradients."""
 
 
 def resolve(spec: str | Mapping[str, Any] | Recipe) -> Recipe:

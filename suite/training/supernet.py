@@ -11,7 +11,6 @@ equals the run in one go bit for bit.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +18,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from suite.networks.chance import generator
+from suite.networks.learner import Batch, Learner, Pass
 from suite.networks.operations import Norms
 from suite.networks.supernet import Supernet
 from suite.spaces import SearchSpace
 from suite.training.data import ImageData
 from suite.training.recipe import Recipe, resolve
-from suite.training.train import BACKWARD, Leg, Run, Trainer, batches, pick_device, restore, state, subset, threads
+from suite.training.train import Leg, Run, Trainer, batches, pick_device, restore, state, subset, threads
 from suite.types import BadInput, Cost, Proxy
 
 
@@ -86,24 +85,23 @@ class SupernetTrainer:
         trainer = self.trainer
         trainer.check_proxy(proxy)
         run = self.start(proxy, seed)
-        supernet = run.network
-        assert isinstance(supernet, Supernet)
+        learner = learner_of(run, trainer, seed)
+        supernet = learner.supernet
         leg, key = Leg(), self.key(proxy, seed, supernet.norms)
-        spent = {"macs": 0.0}
         kept = trainer.checkpoints.load(key)
         if kept is not None and len(kept["curve"]) <= stop:
             restore(run, kept)
             vars(leg).update(kept["leg"])
-            spent = dict(kept["spent"])
+            learner.macs = kept["macs"]
         places = subset(trainer.train_labels, proxy.samples, seed)
         with threads(trainer.threads):
             while len(run.curve) < stop:
                 trainer.images("train", proxy.resolution)
                 with trainer.metered(leg):
-                    spent["macs"] += self.epoch(run, supernet, places, seed)
-                trainer.checkpoints.save(key, state(run, leg) | {"spent": spent})
+                    self.epoch(run, learner, places, seed)
+                trainer.checkpoints.save(key, state(run, leg) | {"macs": learner.macs})
         supernet.epochs = stop
-        cost = Cost(leg.device_s, trainer.device_name, leg.energy_j, spent["macs"])
+        cost = Cost(leg.device_s, trainer.device_name, leg.energy_j, learner.macs)
         return Trained(supernet, cost, tuple(run.curve))
 
     def key(self, proxy: Proxy, seed: int, norms: Norms) -> str:
@@ -114,66 +112,116 @@ class SupernetTrainer:
 
     def start(self, proxy: Proxy, seed: int) -> Run:
         """The run before its first epoch."""
-        trainer, recipe = self.trainer, self.trainer.recipe
-        supernet = Supernet(
-            self.space, proxy, classes=self.data.classes, image_channels=trainer.image_channels, seed=seed,
-            norms=self.norms,
-        )  # fmt: skip
-        layout: Any = {"memory_format": torch.channels_last}
-        supernet = supernet.to(trainer.device, **layout)
+        run = begun(self.trainer, proxy, seed, self.norms)
         if self.weights is not None:
-            supernet.mix(self.weights.detach().to(trainer.device))
-        optimizer = torch.optim.SGD(
-            supernet.parameters(),
-            lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
-        )  # fmt: skip
-        return Run(supernet, optimizer)
+            assert isinstance(run.network, Supernet)
+            run.network.mix(self.weights.detach().to(self.trainer.device))
+        return run
 
-    def epoch(self, run: Run, supernet: Supernet, places: Tensor, seed: int) -> float:
-        """One epoch, added to the curve; the multiply-adds that it took. Weights off a batch's path are left alone."""
-        began = time.perf_counter()
-        trainer, recipe, proxy, epoch = self.trainer, self.trainer.recipe, supernet.proxy, len(run.curve)
-        pool, labels = trainer.images("train", proxy.resolution), trainer.labels["train"]
-        augmentation = trainer.augmentation(proxy)
-        shuffled = torch.randperm(len(places), generator=generator(seed, epoch, "order"))
-        order = places[shuffled].to(trainer.device, non_blocking=True)
-        drawn = augmentation.draw(len(order), seed, epoch)
-        loss_sum, wrong = torch.zeros(2, device=trainer.device, dtype=torch.float64).unbind()
-        macs = 0.0
+    def epoch(self, run: Run, learner: Learner, places: Tensor, seed: int) -> None:
+        """One epoch, added to the curve. Weights off a batch's path are left alone."""
+        began = self.trainer.clock()
+        trainer, supernet, epoch = self.trainer, learner.supernet, len(run.curve)
+        images = in_order(trainer, supernet.proxy, places, seed, epoch)
+        seen = Seen(trainer.device)
         supernet.train()
-        steps = batches(len(order), recipe.batch_size)
-        for number, batch in enumerate(steps):
-            rate = recipe.learning_rate(epoch * len(steps) + number, len(steps), proxy.epochs)
-            for group in run.optimizer.param_groups:
-                group["lr"] = rate
+        for number in range(len(images)):
+            learner.lr = trainer.recipe.learning_rate(epoch * len(images) + number, len(images), supernet.proxy.epochs)
             if self.weights is None:
                 supernet.path(self.space.sample(np.random.default_rng((seed, epoch, number))))
-            chosen = order[batch]
-            x, y = augmentation(pool[chosen], drawn, batch), labels[chosen]
-            with torch.autocast(trainer.device.type, torch.bfloat16, enabled=trainer.half):
-                logits = supernet(x)
-            loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
-            run.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            if recipe.grad_clip:
-                nn.utils.clip_grad_norm_(supernet.parameters(), recipe.grad_clip)
-            run.optimizer.step()
-            loss_sum += loss.detach() * len(y)
-            wrong += (logits.detach().argmax(1) != y).sum()
-            macs += float((1 + BACKWARD) * len(y) * supernet.computed_macs())
-        train_loss, train_wrong = torch.stack([loss_sum, wrong]).tolist()
+            passed, _ = learner.descend(images[number])
+            seen.add(passed)
+        train_loss, train_error = seen.means()
         if not math.isfinite(train_loss):
-            raise BadInput(
-                f"supernet: the loss of epoch {epoch + 1} is not finite; lower the recipe's lr = {recipe.lr:g}, "
-                "or clip the gradient (grad_clip)"
-            )
+            raise BadInput(f"supernet: {not_finite('loss', epoch, trainer.recipe)}")
         run.curve.append(
             {
                 "epoch": epoch + 1,
-                "train_loss": train_loss / len(order),
-                "train_error": 100 * train_wrong / len(order),
-                "lr": rate,
-                "device_s": time.perf_counter() - began,
+                "train_loss": train_loss,
+                "train_error": train_error,
+                "lr": learner.lr,
+                "device_s": trainer.clock() - began,
             }
         )
-        return macs
+
+
+def begun(trainer: Trainer, proxy: Proxy, seed: int, norms: Norms | None) -> Run:
+    """A supernet and the optimiser of its weights, before the first step."""
+    recipe = trainer.recipe
+    layout: Any = {"memory_format": torch.channels_last}
+    supernet = Supernet(trainer.space, proxy, **trainer.shape, seed=seed, norms=norms).to(trainer.device, **layout)
+    optimizer = torch.optim.SGD(
+        supernet.parameters(),
+        lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
+    )  # fmt: skip
+    return Run(supernet, optimizer)
+
+
+def learner_of(run: Run, trainer: Trainer, seed: int) -> Learner:
+    """What takes the steps of a run."""
+    assert isinstance(run.network, Supernet)
+    assert isinstance(run.optimizer, torch.optim.SGD)
+    return Learner(
+        run.network, run.optimizer, seed=seed, grad_clip=trainer.recipe.grad_clip,
+        label_smoothing=trainer.recipe.label_smoothing, half=trainer.half,
+    )  # fmt: skip
+
+
+class Stream:
+    """Batches of training images that follow one another, augmented; all chance is drawn at once.
+
+    Args:
+        trainer: Whose images and recipe.
+        proxy: Which resolution.
+        order: Places of the images, batch after batch.
+        steps: Which of `order` are a batch.
+        key: Of the chance of the augmentation.
+    """
+
+    def __init__(
+        self, trainer: Trainer, proxy: Proxy, order: Tensor, steps: Sequence[slice], *key: int | str
+    ) -> None:  # fmt: skip
+        self.pool, self.labels = trainer.images("train", proxy.resolution), trainer.labels["train"]
+        self.augmentation = trainer.augmentation(proxy)
+        self.order, self.steps = order.to(trainer.device, non_blocking=True), steps
+        self.drawn = self.augmentation.draw(len(order), *key)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, number: int) -> Batch:
+        chosen = self.order[self.steps[number]]
+        return Batch(self.augmentation(self.pool[chosen], self.drawn, self.steps[number]), self.labels[chosen])
+
+
+def in_order(trainer: Trainer, proxy: Proxy, places: Tensor, seed: int, epoch: int) -> Stream:
+    """Each image once, in the order of this epoch."""
+    order = places[torch.randperm(len(places), generator=generator(seed, epoch, "order"))]
+    return Stream(trainer, proxy, order, batches(len(order), trainer.recipe.batch_size), seed, epoch)
+
+
+class Seen:
+    """Sums over the training batches of an epoch; they stay on the device until they are asked for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.loss, self.wrong = torch.zeros(2, device=device, dtype=torch.float64).unbind()
+        self.images = 0
+
+    def add(self, passed: Pass) -> None:
+        """One batch more."""
+        self.loss += passed.loss.detach() * len(passed.labels)
+        self.wrong += (passed.logits.detach().argmax(1) != passed.labels).sum()
+        self.images += len(passed.labels)
+
+    def means(self) -> tuple[float, float]:
+        """Loss, and error [%]."""
+        loss, wrong = torch.stack([self.loss, self.wrong]).tolist()
+        return loss / self.images, 100 * wrong / self.images
+
+
+def not_finite(what: str, epoch: int, recipe: Recipe) -> str:
+    """The end of a refusal to go on."""
+    return (
+        f"the {what} of epoch {epoch + 1} is not finite; lower the recipe's lr = {recipe.lr:g}, "
+        "or clip the gradient (grad_clip)"
+    )

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from suite.networks import build
 from suite.networks.chance import generator
 from suite.spaces import SearchSpace
-from suite.training.augment import Augmentation, resize
+from suite.training.augment import COMPILING_PAYS, Augmentation, resize
 from suite.training.checkpoints import Checkpoints, State
 from suite.training.data import ImageData
 from suite.training.recipe import Recipe
@@ -130,6 +130,8 @@ class Trainer:
         if judge:
             self.labels["test"] = data.test_labels.to(self.device)
         self.resized: dict[tuple[str, int], Tensor] = {}
+        self.compiles = False
+        """Whether augmentation is: it changes no image, and pays for long runs only."""
         self.half = recipe.precision == "bfloat16" or (
             recipe.precision == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
@@ -196,12 +198,20 @@ class Trainer:
     def cost(self, trial: Trial, leg: Leg) -> Cost:
         """The price of a leg."""
         forward = (1 + BACKWARD) * leg.trained + leg.evaluated
-        return Cost(leg.device_s, self.device_name, leg.energy_j, float(forward * self.macs(trial)))
+        return Cost(leg.device_s, self.device_name, leg.energy_j, float(forward * self.trained_macs(trial)))
 
     def macs(self, trial: Trial) -> int:
-        """Multiply-adds of one image forward."""
-        shape = {"classes": self.data.classes, "image_channels": self.image_channels}
-        return self.space.macs(trial.arch, trial.proxy, **shape)
+        """Multiply-adds of one image forward, as reported."""
+        return self.space.macs(trial.arch, trial.proxy, **self.shape)
+
+    def trained_macs(self, trial: Trial) -> int:
+        """Multiply-adds of one image forward, as executed here."""
+        return self.space.trained_macs(trial.arch, trial.proxy, **self.shape)
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """What a network needs to know of the data."""
+        return {"classes": self.data.classes, "image_channels": self.image_channels}
 
     def train(self, trial: Trial, leg: Leg) -> tuple[dict[str, float], list[dict[str, float]]]:
         """Metrics and curve; what it took is added to `leg` as it is spent."""
@@ -217,6 +227,10 @@ class Trainer:
             places = subset(self.train_labels, proxy.samples, trial.seed)
             for part in ("train", "valid"):
                 self.images(part, proxy.resolution)
+            values = (trial.epochs - len(run.curve)) * len(places) * self.image_channels * proxy.resolution**2
+            if self.device.type == "cpu" and values > COMPILING_PAYS:
+                self.compiles = True
+                self.augmentation(proxy)  # here, where no seconds are charged
             while len(run.curve) < trial.epochs:
                 with self.metered(leg):
                     self.epoch(run, trial, places, leg)
@@ -227,7 +241,7 @@ class Trainer:
             self.images("test", proxy.resolution)
             with self.metered(leg):
                 metrics["test_error"] = self.evaluate(run.network, "test", proxy.resolution, leg)[1]
-        metrics["params"] = float(sum(weight.numel() for weight in run.network.parameters()))
+        metrics["params"] = float(self.space.params(trial.arch, proxy, **self.shape))
         metrics["macs"] = float(self.macs(trial))
         return metrics, run.curve
 
@@ -240,6 +254,7 @@ class Trainer:
             classes=self.data.classes,
             image_channels=self.image_channels,
             seed=trial.seed,
+            lean=True,
         )
         layout: Any = {"memory_format": torch.channels_last}  # faster on CPUs too: docs/training.md
         network = network.to(self.device, **layout)
@@ -249,6 +264,7 @@ class Trainer:
             momentum=self.recipe.momentum,
             nesterov=self.recipe.nesterov,
             weight_decay=self.recipe.weight_decay,
+            foreach=True,  # bit for bit what a loop over the weights gives, in half of its time
         )
         return Run(network, optimizer)
 
@@ -264,12 +280,13 @@ class Trainer:
         loss_sum, wrong = torch.zeros(2, device=self.device, dtype=torch.float64).unbind()
         run.network.train()
         steps = batches(len(order), recipe.batch_size)
+        progress = getattr(run.network, "progress", None)  # of a network that changes in the course of its run
         for number, batch in enumerate(steps):
             rate = recipe.learning_rate(epoch * len(steps) + number, len(steps), proxy.epochs)
             for group in run.optimizer.param_groups:
                 group["lr"] = rate
             chosen = order[batch]
-            x, y = augmentation(pool[chosen], drawn, batch), labels[chosen]
+            x, y = augmentation.batch(pool, chosen, drawn, batch), labels[chosen]
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
                 logits = run.network(x)
             loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
@@ -278,6 +295,8 @@ class Trainer:
             if recipe.grad_clip:
                 nn.utils.clip_grad_norm_(run.network.parameters(), recipe.grad_clip)
             run.optimizer.step()
+            if progress is not None:
+                progress((epoch * len(steps) + number + 1) / (proxy.epochs * len(steps)))
             loss_sum += loss.detach() * len(y)
             wrong += (logits.detach().argmax(1) != y).sum()
             leg.trained += len(y)
@@ -325,7 +344,7 @@ class Trainer:
     def augmentation(self, proxy: Proxy) -> Augmentation:
         """What is done to training images under `proxy`; the padding shrinks and grows with the resolution."""
         padding = math.floor(self.data.crop_padding * proxy.resolution / self.side + 0.5) if self.recipe.crop else 0
-        return Augmentation(
+        made = Augmentation(
             self.data.mean,
             self.data.std,
             proxy.resolution,
@@ -334,6 +353,9 @@ class Trainer:
             cutout=math.floor(self.recipe.cutout * proxy.resolution + 0.5),
             device=self.device,
         )
+        if self.compiles:
+            made.compile()
+        return made
 
     @contextmanager
     def metered(self, leg: Leg) -> Iterator[None]:

@@ -1,0 +1,242 @@
+"""MONAS on NAS-Bench-201 with HW-NAS-Bench's measurements: winners against their limits, sweep of alpha, hypervolume.
+
+    python results/nb201_monas/compare.py nb201.parquet nb201_hw_nas_bench.parquet
+
+Every search asks 200 networks (12-epoch training, CIFAR-10, validation accuracy); its winner is judged by the test
+accuracy of the 200-epoch training. Energy and latency are those of the Jetson TX2 (`edgegpu`). Writes searches.csv (one
+line a search), summary.csv (one line a method and limit) and fronts.csv beside this file. About 15 minutes of one core.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from searchers import load
+from searchers.monas import MONAS
+from suite.evaluators.table import TableEvaluator
+from suite.evaluators.with_resources import WithResources
+from suite.pareto import normalised_hypervolume, reference_point
+from suite.resources import Formulas, Looked, Resources
+from suite.search import Budget, run
+from suite.tables import open_resources, open_table
+from suite.types import Evaluation, Searcher, Trial
+
+HERE = Path(__file__).parent
+DATASET, DEVICE, EPOCHS = "cifar10", "edgegpu", 12
+SEEDS, EVALUATIONS = 30, 200
+METRICS = ("energy_mj", "latency_ms")
+PERCENTILES = (25, 50, 75)
+ALPHAS = (0.25, 0.5, 0.75, 1.0)
+ACCURACIES = (0.75, 0.82)
+TABULAR = {"policy": "tabular", "lr": 0.1}
+
+
+class Noted:
+    """An evaluator that keeps its answers."""
+
+    def __init__(self, evaluator: WithResources) -> None:
+        self.evaluator, self.name, self.answers = evaluator, evaluator.name, list[Evaluation]()
+
+    def evaluate(self, trials: Sequence[Trial]) -> list[Evaluation]:
+        """Answers in order."""
+        given = self.evaluator.evaluate(trials)
+        self.answers += given
+        return given
+
+
+class Bench:
+    """The tables, and one search on them."""
+
+    def __init__(self, nb201: Path, hw: Path) -> None:
+        self.table = open_table("nas_bench_201_parquet", nb201)
+        self.space = self.table.space
+        held = open_resources("hw_nas_bench", hw)
+        self.resources = Resources(self.space, [Looked(held, DATASET, DEVICE), Formulas(self.space)])
+        self.judge = TableEvaluator(self.table, DATASET, view="judge")
+        self.proxy = next(proxy for proxy in self.judge_free().proxies() if proxy.epochs == EPOCHS)
+        self.calibration = self.resources.calibrate(self.proxy)
+        everything = np.arange(self.space.size)
+        self.test = 100 - self.judge.errors(everything, self.judge.full)
+        self.valid = 100 - self.judge_free().errors(everything, self.proxy)
+        setting = held.setting(DEVICE, DATASET)
+        self.columns = {name: held.columns[setting][name] for name in METRICS}
+        self.columns["macs"] = np.array([float(self.space.macs(arch, self.space.full)) for arch in self.space])
+
+    def judge_free(self) -> TableEvaluator:
+        """The search's view."""
+        return TableEvaluator(self.table, DATASET)
+
+    def search(
+        self, make: Callable[[Resources, np.random.Generator], Searcher], seed: int,
+        limits: dict[str, float] | None = None, evaluations: int = EVALUATIONS,
+    ) -> tuple[Searcher, Evaluation | None, list[Evaluation], float]:  # fmt: skip
+        """(searcher, winner, all answers, simulated seconds)."""
+        view = self.resources.view()
+        searcher = make(view, np.random.default_rng(seed))
+        noted, last = Noted(WithResources(self.judge_free(), view)), None
+        for last in run(searcher, noted, budget=Budget(evaluations=evaluations), constraints=limits):
+            pass
+        return searcher, last.best if last else None, noted.answers, last.device_s if last else 0.0
+
+
+def methods(bench: Bench) -> list[tuple[str, str, float, Any, dict[str, float] | None]]:
+    """(label, metric of the limit, limit, maker, limits of the loop)."""
+
+    def monas(**options: Any) -> Any:
+        return lambda view, rng: MONAS(bench.space, bench.proxy, rng, resources=view, **options)
+
+    def other(name: str, **options: Any) -> Any:
+        return lambda view, rng: load(name)(bench.space, bench.proxy, rng, **options)
+
+    found: list[tuple[str, str, float, Any, dict[str, float] | None]] = []
+    found += [(f"mixed, alpha {alpha:g}", "", math.inf, monas(alpha=alpha), None) for alpha in ALPHAS]
+    found += [
+        (f"mixed, alpha {alpha:g}, tabular", "", math.inf, monas(alpha=alpha, **TABULAR), None) for alpha in ALPHAS
+    ]
+    for metric, shares in (*((name, PERCENTILES) for name in METRICS), ("macs", (50,))):
+        for share in shares:
+            limit = bench.calibration.percentile(metric, share)
+            where = {"reward": "constraint", "metric": metric, "limit": limit}
+            below = {metric: math.nextafter(limit, 0)}
+            found += [
+                ("constraint", metric, limit, monas(**where), None),
+                ("constraint, tabular", metric, limit, monas(**where, **TABULAR), None),
+                ("random search", metric, limit, other("random_search"), below),
+                ("plain REINFORCE", metric, limit, monas(alpha=1.0), below),
+                ("regularized evolution", metric, limit,
+                 other("regularized_evolution", population_size=20, sample_size=5), below),
+            ]  # fmt: skip
+            if share == 25:
+                found += [
+                    ("constraint, precheck", metric, limit, monas(**where, precheck=True), None),
+                    ("constraint, no baseline", metric, limit, monas(**where, baseline="none"), None),
+                ]
+    found += [
+        (f"accuracy{', tabular' if more else ''}", "accuracy", limit, monas(reward="accuracy", limit=limit, **more), None)
+        for limit in ACCURACIES for more in ({}, TABULAR)
+    ]  # fmt: skip
+    tight = 0.95 * min(bench.calibration.values["energy_mj"])
+    found.append(("constraint, tight", "energy_mj", tight, monas(reward="constraint", limit=tight), None))
+    return found
+
+
+def line(bench: Bench, label: str, metric: str, limit: float, seed: int, done: Any) -> dict[str, Any]:
+    """A search as a row."""
+    searcher, best, answers, device_s = done
+    row: dict[str, Any] = {"method": label, "metric": metric, "limit": limit, "seed": seed, "trained": len(answers),
+                           "search_device_s": device_s, "winner": best is not None}  # fmt: skip
+    if best is not None:
+        place = bench.space.index(best.trial.arch)
+        row |= {name: best.metrics[name] for name in (*METRICS, "macs")}
+        row |= {"valid_accuracy": bench.valid[place], "test_accuracy": bench.test[place]}
+        row["architecture"] = bench.space.text(best.trial.arch)
+    if isinstance(searcher, MONAS):
+        rewards = np.array([reward for _, reward in searcher.trace])
+        row |= {"samples": len(rewards), "reward_first_50": rewards[:50].mean(), "reward_last_50": rewards[-50:].mean()}
+        row["final_entropy"] = searcher.policy.entropy()
+        if metric:
+            row |= {"feasible_first_50": (rewards[:50] > 0).mean(), "feasible_last_50": (rewards[-50:] > 0).mean()}
+    return row
+
+
+def summary(bench: Bench, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line a method and limit, over the seeds."""
+    found = []
+    for key in dict.fromkeys((row["method"], row["metric"], row["limit"]) for row in rows):
+        mine = [row for row in rows if (row["method"], row["metric"], row["limit"]) == key]
+        won = [row for row in mine if row["winner"]]
+        label, metric, limit = key
+        entry: dict[str, Any] = {
+            "method": label,
+            "metric": metric,
+            "limit": limit,
+            "seeds": len(mine),
+            "winners": len(won),
+        }
+        if metric == "accuracy":
+            entry["kept"] = sum(row["valid_accuracy"] / 100 >= limit - 1e-12 for row in won)
+        elif metric:
+            entry["kept"] = sum(row[metric] < limit for row in won)
+            there = bench.columns[metric] < limit
+            entry |= {"best_valid": bench.valid[there].max(), "best_test": bench.test[there].max()}
+        for name in (*METRICS, "valid_accuracy", "test_accuracy"):
+            values = [row[name] for row in won]
+            entry |= {f"{name}_mean": np.mean(values) if values else "", f"{name}_std": std(values)}
+        for name in ("trained", "samples", "search_device_s", "reward_first_50", "reward_last_50", "feasible_first_50",
+                     "feasible_last_50", "final_entropy"):  # fmt: skip
+            values = [row[name] for row in mine if row.get(name, "") != ""]
+            entry[f"{name}_mean"] = np.mean(values) if values else ""
+        found.append(entry)
+    return found
+
+
+def std(values: list[float]) -> float | str:
+    """Over the seeds; empty for fewer than two."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else ""
+
+
+def fronts(bench: Bench, answers: dict[tuple[str, int], list[Evaluation]]) -> list[dict[str, Any]]:
+    """Normalised hypervolume of (val_error, energy_mj): all samples of a sweep's four runs, and equally many others."""
+    archs = [place for place in range(bench.space.size) if math.isfinite(bench.columns["energy_mj"][place])]
+    energies = bench.calibration.values["energy_mj"]
+    reference = (90.0, reference_point([(energy,) for energy in energies])[0])
+    ideal = (0.0, float(min(energies)))
+    whole = [(100 - bench.valid[place], bench.columns["energy_mj"][place]) for place in archs]
+
+    def volume(given: list[Evaluation]) -> float:
+        points = [(answer.metrics["val_error"], answer.metrics["energy_mj"]) for answer in given]
+        return normalised_hypervolume(points, ideal, reference)
+
+    found = [{"samples_of": "whole space", "evaluations": len(whole), "seeds": 1, "std": "",
+              "hypervolume": normalised_hypervolume(whole, ideal, reference), "reference": reference, "ideal": ideal}]  # fmt: skip
+    for label in dict.fromkeys(label for label, _ in answers):
+        given = [held for (name, _), held in answers.items() if name == label]
+        values = [volume(held) for held in given]
+        found.append({"samples_of": label, "evaluations": len(given[0]), "seeds": len(values),
+                      "hypervolume": np.mean(values), "std": std(values), "reference": reference, "ideal": ideal})  # fmt: skip
+    return found
+
+
+def write(name: str, rows: list[dict[str, Any]]) -> None:
+    """As CSV, numbers with six digits."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with (HERE / name).open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        table.writeheader()
+        for row in rows:
+            table.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+
+
+def main(nb201: Path, hw: Path) -> None:
+    """All searches."""
+    bench = Bench(nb201, hw)
+    rows: list[dict[str, Any]] = []
+    sweeps: dict[tuple[str, int], list[Evaluation]] = {}
+    for label, metric, limit, make, limits in methods(bench):
+        for seed in range(SEEDS):
+            done = bench.search(make, seed, limits)
+            rows.append(line(bench, label, metric, limit, seed, done))
+            if label.startswith("mixed"):
+                sweep = "MONAS, four alphas" + (", tabular" if "tabular" in label else "")
+                sweeps.setdefault((sweep, seed), []).extend(done[2])
+        write("searches.csv", rows)
+    for name, options in (("random_search", {}), ("regularized_evolution", {"population_size": 20, "sample_size": 5})):
+        for seed in range(SEEDS):
+
+            def make(view: Resources, rng: np.random.Generator) -> Searcher:
+                return load(name)(bench.space, bench.proxy, rng, **options)  # noqa: B023
+
+            sweeps[name, seed] = bench.search(make, 1000 + seed, None, EVALUATIONS * len(ALPHAS))[2]
+    write("summary.csv", summary(bench, rows))
+    write("fronts.csv", fronts(bench, sweeps))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,396 @@
+"""FNAS: MNAS's policy, spared three kinds of training: known rewards, weights from scratch, samples used once.
+
+Liu, Zhang, Sun, Liu, Song, Liu, Li. "FNAS: Uncertainty-Aware Fast Neural Architecture Search". 2021.
+https://arxiv.org/abs/2105.11694
+
+UAC, the uncertainty-aware critic: a sample whose reward V is sure to know (U below a threshold) is not trained, its
+reward is V's. AKP, the architecture knowledge pool: networks start from blocks that others have trained, and are
+trained half as long. AEB, the experience buffer: half of every batch of PPO is earlier samples, their loss weighted by
+rho, how much likelier the policy draws them now than it did. With all three off this is `mnas`, draw by draw.
+
+Trained and predicted rewards are kept apart: V learns from trained ones only, the buffer holds trained ones only, and
+the winner is a trained one. `predictions` has the others.
+
+Departures: abstract and figures were at hand, the formulas of the three modules were not; docs/methods/fnas.md says
+what is ours. The advantage of a sample is its reward less the batch's mean, not less its own V, which would leave
+predicted samples, and all that V knows, without any (`advantage="critic"` does that).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from searchers._critic import Critic
+from searchers._options import flag, fraction, number, whole
+from searchers._policies import Array
+from searchers._ppo import Agent, Due, Resources, normalised, reward
+from suite.spaces import SearchSpace
+from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
+
+ADVANTAGES = ("batch", "critic")
+RECENT = 200
+"""Trained samples whose spread of rewards is the threshold's measure, and whose errors U learns."""
+EARLIER = 1000
+"""So many of the latest samples of earlier searches are learnt."""
+WITHOUT_TRAINING = 100
+"""Batches in a row of which nothing was trained: then the search is over."""
+RHO_BINS = (0.5, 1.0)
+
+Earlier: TypeAlias = tuple[Architecture, Mapping[str, float], float]
+"""Architecture, metrics, and the log probability with which it was drawn."""
+
+
+class Pool(Protocol):
+    """Weights of trained blocks, from which trials with `inherit` start."""
+
+    @property
+    def note(self) -> str:
+        """What was in it at the beginning."""
+
+    def commit(self) -> None:
+        """What was trained since the last time can be read from now on."""
+
+
+class Stores(Protocol):
+    """Samples of earlier searches, in a folder."""
+
+    def samples(self, trial: Trial) -> Sequence[Earlier]:
+        """Trained like `trial` before this search began, the oldest first."""
+
+    def replay(self, trial: Trial) -> Sequence[Earlier]:
+        """The same, of the replay buffer."""
+
+    def keep(self, answers: Sequence[Evaluation], rewards: Sequence[float], log_probabilities: Sequence[float]) -> None:
+        """Write down trained samples; on disk on return."""
+
+
+@dataclass
+class Prediction:
+    """What V said of a sample, and how sure it was."""
+
+    arch: Architecture
+    reward: float
+    """V."""
+    uncertainty: float
+    """U."""
+    threshold: float
+    """tau: V is trusted up to this U."""
+    trained: float = math.nan
+    """The true reward; nan: it was never trained, V was used."""
+
+    @property
+    def used(self) -> bool:
+        """Whether V stood in for a training."""
+        return math.isnan(self.trained)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far V and U can be believed: over samples that were predicted and trained all the same."""
+
+    checked: int
+    correlation: float
+    """Of U and |V - R|; nan below 3 samples."""
+    coverage: float
+    """Share with |V - R| <= U."""
+    bias: float
+    """Mean of V - R where U was below the threshold: the audits."""
+
+
+def calibration(predictions: Sequence[Prediction]) -> Calibration:
+    """The audit of predictions.
+
+    >>> calibration([Prediction((0,), 0.9, 0.1, 0.2, 0.85), Prediction((1,), 0.8, 0.1, 0.2)]).checked
+    1
+    """
+    checked = [p for p in predictions if not p.used]
+    errors = np.array([abs(p.reward - p.trained) for p in checked])
+    uncertainties = np.array([p.uncertainty for p in checked])
+    vary = len(checked) > 2 and errors.std() > 0 and uncertainties.std() > 0
+    correlation = float(np.corrcoef(uncertainties, errors)[0, 1]) if vary else math.nan
+    coverage = float((errors <= uncertainties).mean()) if checked else math.nan
+    audits = [p.reward - p.trained for p in checked if p.uncertainty <= p.threshold]
+    return Calibration(len(checked), correlation, coverage, float(np.mean(audits)) if audits else math.nan)
+
+
+class Buffer:
+    """AEB: trained samples with the log probability of the policy that drew them, the oldest out first."""
+
+    def __init__(self, capacity: int, alpha: float) -> None:
+        self.entries: deque[tuple[Architecture, float, float]] = deque(maxlen=capacity)
+        """(architecture, log probability when drawn, trained reward)."""
+        self.alpha = alpha
+
+    def draw(self, count: int, rng: np.random.Generator) -> list[tuple[Architecture, float, float]]:
+        """Different entries, that of rank k by reward with a priority of k^-alpha; of equals the latest ranks first."""
+        entries = list(self.entries)[::-1]
+        rewards = np.array([reward for _, _, reward in entries])
+        ranks = np.empty(len(entries))
+        ranks[np.argsort(-rewards, kind="stable")] = np.arange(1, len(entries) + 1)
+        priorities = ranks**-self.alpha
+        chosen = rng.choice(len(entries), count, replace=False, p=priorities / priorities.sum())
+        return [entries[int(place)] for place in chosen]
+
+
+class FNAS:
+    """PPO on batches of which some is trained, some predicted, and some replayed."""
+
+    family = "reinforcement learning"
+    objectives = ("val_error",)
+    needs = ("resources", "pool", "stores")
+    paper = "Liu et al., 2021, arXiv:2105.11694"
+
+    def __init__(
+        self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
+        *, uac: bool = True, akp: bool = True, aeb: bool = True,
+        audit: float = 0.1, threshold: float = 0.25, warm_up: int = 64, critic_hidden: int = 128,
+        critic_lr: float = 1e-3, critic_steps: int = 50, advantage: str = "batch",
+        capacity: int = 512, replayed: float = 0.5, priority: float = 0.6, rho_cap: float = 1.5,
+        constraint: str = "soft", a: float | None = None, b: float | None = None, metric: str | None = None,
+        target: float | None = None, batch: int = 16, lr: float = 3.5e-4, clip: float = 0.2,
+        passes: int = 4, entropy_weight: float = 0.01, hidden: int = 100, layers: int = 1, embedding: int = 32,
+        spread: float = 0.1, resources: Resources | None = None, pool: Pool | None = None,
+        stores: Stores | None = None,
+    ) -> None:  # fmt: skip
+        """Start with a policy that is almost uniform, and with what the stores remember.
+
+        Args:
+            space: What to search.
+            proxy: What every network is trained under; with the pool for half the epochs.
+            rng: All chance comes from here.
+            uac: Whether samples that V is sure of are not trained.
+            akp: Whether networks start from the pool, if there is one.
+            aeb: Whether a share of each batch is replayed.
+            audit: Probability of training a sample that V is sure of.
+            threshold: tau, as a share of the standard deviation of the last 200 trained rewards.
+            warm_up: So many samples, earlier searches' included, are trained before V is asked.
+            critic_hidden: Units of each of two layers, of V and U.
+            critic_lr: Of Adam, for V and U.
+            critic_steps: Of Adam on each batch.
+            advantage: "batch": the reward less the batch's mean; "critic": less V of the sample itself.
+            capacity: Of the buffer.
+            replayed: Share of a batch that comes from the buffer, once it holds so many.
+            priority: alpha: 0 replays all alike.
+            rho_cap: Largest weight of a replayed sample.
+            constraint: This and what follows as in `mnas`.
+            a: As in `mnas`.
+            b: As in `mnas`.
+            metric: As in `mnas`.
+            target: As in `mnas`.
+            batch: As in `mnas`.
+            lr: As in `mnas`.
+            clip: As in `mnas`.
+            passes: As in `mnas`.
+            entropy_weight: As in `mnas`.
+            hidden: As in `mnas`.
+            layers: As in `mnas`.
+            embedding: As in `mnas`.
+            spread: As in `mnas`.
+            resources: Knows metrics without training.
+            pool: Weights of blocks; None: there are none, as on a table, and `akp` does nothing.
+            stores: Samples of earlier searches; None: there are none, and nothing is kept for later ones.
+        """
+        if advantage not in ADVANTAGES:
+            raise BadInput(f"fnas: advantage must be one of {', '.join(ADVANTAGES)}, not {advantage!r}")
+        self.space, self.rng = space, rng
+        self.uac, self.aeb = flag("fnas: uac", uac), flag("fnas: aeb", aeb)
+        if advantage == "critic" and not uac:
+            raise BadInput("fnas: advantage 'critic' needs uac = true; use 'batch' without")
+        self.advantage = advantage
+        self.pool = pool if flag("fnas: akp", akp) else None
+        self.stores = stores if uac or aeb else None
+        self.audit = fraction("fnas: audit", audit)
+        self.threshold = number("fnas: threshold", threshold)
+        self.warm_up = whole("fnas: warm_up", warm_up, least=1)
+        self.batch = whole("fnas: batch", batch, least=2)
+        self.from_buffer = math.floor(self.batch * fraction("fnas: replayed", replayed))
+        self.rho_cap = number("fnas: rho_cap", rho_cap, above=0)
+        self.buffer = Buffer(
+            whole("fnas: capacity", capacity, least=self.batch), number("fnas: priority", priority)
+        )  # fmt: skip
+        self.reward = reward(
+            "fnas", space, proxy, constraint=constraint, a=a, b=b, metric=metric, target=target,
+            resources=resources,
+        )  # fmt: skip
+        self.agent = Agent(
+            "fnas", space, rng, lr=lr, clip=clip, passes=passes, entropy_weight=entropy_weight, hidden=hidden,
+            layers=layers, embedding=embedding, spread=spread,
+        )  # fmt: skip
+        self.proxy = replace(proxy, epochs=math.ceil(proxy.epochs / 2)) if self.pool is not None else proxy
+        self.critic: Critic | None = None
+        if uac:
+            self.critic = Critic(
+                space.decisions, rng,
+                hidden=whole("fnas: critic_hidden", critic_hidden, least=1),
+                lr=number("fnas: critic_lr", critic_lr, above=0),
+                steps=whole("fnas: critic_steps", critic_steps, least=1), window=RECENT,
+            )  # fmt: skip
+        self.archs: list[Architecture] = []
+        self.log_p = np.zeros(0)
+        self.rewards = np.zeros(0)
+        """Of the new samples of the batch under way; nan: not told yet."""
+        self.answers: dict[int, Evaluation] = {}
+        """Of the batch, by place."""
+        self.checks: dict[int, Prediction] = {}
+        """Predictions of the batch whose truth is on its way, by place."""
+        self.due = Due()
+        self.predictions: list[Prediction] = []
+        """Of every new sample after the warm-up: what V said before anything was trained."""
+        self.trained = 0
+        self.rhos: list[float] = []
+        """Of every replayed sample."""
+        self.remembered = self.remember()
+        self.over = False
+
+    def objective(self, metrics: Mapping[str, float]) -> float:
+        """-R, of trained answers."""
+        return self.reward.minimised(metrics)
+
+    # A batch
+
+    def ask(self) -> list[Trial]:
+        """The new samples of a batch that V is not sure of; nothing while one of the last is due."""
+        for _ in range(WITHOUT_TRAINING):
+            if self.due or self.over:
+                return []
+            replays = self.aeb and len(self.buffer.entries) >= max(1, self.from_buffer)
+            count = self.batch - self.from_buffer if replays else self.batch
+            self.archs, self.log_p = self.agent.draw(count, self.rng)
+            self.rewards = self.predicted()
+            asked = [
+                self.due.add(self.trial(arch), place)
+                for place, arch in enumerate(self.archs)
+                if math.isnan(self.rewards[place])
+            ]
+            self.trained += len(asked)
+            if asked:
+                return asked
+            self.learn()  # V was sure of all
+        self.over = True
+        return []
+
+    def trial(self, arch: Architecture) -> Trial:
+        """With the pool it may inherit."""
+        return Trial(arch, self.proxy, inherit=self.pool is not None)
+
+    def predicted(self) -> Array:
+        """UAC: V of the samples that it is sure of, nan for those to train."""
+        rewards = np.full(len(self.archs), math.nan)
+        self.checks = {}
+        if self.critic is None or len(self.critic.rewards) < self.warm_up:
+            return rewards
+        tau = self.threshold * float(self.critic.rewards[-RECENT:].std())
+        values, doubts = self.critic.values(self.archs), self.critic.uncertainties(self.archs)
+        audited = self.rng.random(len(self.archs)) < self.audit
+        for place, arch in enumerate(self.archs):
+            said = Prediction(arch, float(values[place]), float(doubts[place]), tau)
+            self.predictions.append(said)
+            if said.uncertainty > tau or audited[place]:
+                self.checks[place] = said
+            else:
+                rewards[place] = said.reward
+        return rewards
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Reward the samples, in whatever order they come; with the last of a batch everything learns."""
+        for evaluation in evaluations:
+            place = self.due.take(evaluation.trial)
+            self.rewards[place] = self.reward(evaluation.metrics)
+            self.answers[place] = evaluation
+            if place in self.checks:
+                self.checks[place].trained = float(self.rewards[place])
+        if not self.due:
+            self.learn()
+
+    def learn(self) -> None:
+        """PPO on the new samples and those replayed; then critic, buffer, stores and pool take in what was trained."""
+        replays = self.aeb and len(self.buffer.entries) >= max(1, self.from_buffer)
+        old = self.buffer.draw(self.from_buffer, self.rng) if replays else []
+        archs = [*self.archs, *(arch for arch, _, _ in old)]
+        used = np.concatenate([self.rewards, [reward for _, _, reward in old]])
+        baseline = self.critic.values(archs) if self.critic and self.advantage == "critic" else 0.0
+        self.agent.learn(archs, normalised(used - baseline), self.weights(old))
+
+        trained = sorted(self.answers)
+        if not trained:
+            return
+        some, rewards = [self.archs[place] for place in trained], self.rewards[trained]
+        if self.critic is not None:
+            self.critic.learn(some, rewards)
+        if self.aeb:
+            self.buffer.entries.extend(zip(some, self.log_p[trained].tolist(), rewards.tolist(), strict=True))
+        if self.stores is not None:
+            answers = [self.answers[place] for place in trained]
+            self.stores.keep(answers, rewards.tolist(), self.log_p[trained].tolist())
+        if self.pool is not None:
+            self.pool.commit()
+        self.answers = {}
+
+    def weights(self, old: Sequence[tuple[Architecture, float, float]]) -> Array | None:
+        """1 for new samples, rho for replayed ones."""
+        if not old:
+            return None
+        now = self.agent.log_probabilities([arch for arch, _, _ in old])
+        then = np.array([log_p for _, log_p, _ in old])
+        rho = np.exp(np.minimum(now - then, math.log(self.rho_cap)))
+        self.rhos += rho.tolist()
+        return np.concatenate([np.ones(len(self.archs)), rho])
+
+    def remember(self) -> int:
+        """Learn from earlier searches; how many samples critic and buffer have of them."""
+        if self.stores is None:
+            return 0
+        example = self.trial(self.space.sample(np.random.default_rng(0)))
+        if self.aeb:
+            replay = [sample for sample in self.stores.replay(example) if self.reward.known(sample[1])]
+            self.buffer.entries.extend((arch, log_p, self.reward(metrics)) for arch, metrics, log_p in replay)
+        if self.critic is None:
+            return len(self.buffer.entries)
+        samples = [sample for sample in self.stores.samples(example) if self.reward.known(sample[1])][-EARLIER:]
+        for start in range(0, len(samples), self.batch):
+            some = samples[start : start + self.batch]
+            self.critic.learn([arch for arch, _, _ in some], np.array([self.reward(metrics) for _, metrics, _ in some]))
+        return len(samples)
+
+    # What is said of it
+
+    @property
+    def note(self) -> str:
+        """What was trained, predicted and replayed, and how far to trust it."""
+        entropy = self.agent.policy.entropy()
+        predicted = sum(said.used for said in self.predictions)
+        said = [
+            str(self.reward),
+            f"final entropy {entropy:.1f} nats per decision",
+            f"of {self.trained + predicted} new samples {self.trained} trained, {predicted} predicted",
+        ]
+        if self.uac:
+            audit = calibration(self.predictions)
+            said.append(f"{self.remembered} samples of earlier searches" if self.remembered else "no earlier samples")
+            if audit.checked:
+                covered = f"|V - R| within U for {audit.coverage:.0%} of {audit.checked} checked"
+                said.append(covered + ("" if math.isnan(audit.correlation) else f", r = {audit.correlation:.1f}"))
+        if self.rhos:
+            low, middle, high, capped = self.rho_shares()
+            said.append(
+                f"{len(self.rhos)} replayed, rho below 0.5 {low:.0%}, to 1 {middle:.0%}, above {high:.0%}, "
+                f"at its cap {capped:.0%}"
+            )
+        said.append(self.pool.note if self.pool is not None else "no weight pool")
+        if self.over:
+            said.append("ended: V was sure of everything")
+        return ", ".join(said)
+
+    def rho_shares(self) -> tuple[float, float, float, float]:
+        """Histogram of rho over all replayed: below 0.5, up to 1, up to the cap, at the cap."""
+        rho = np.array(self.rhos)
+        edges = (0.0, *RHO_BINS, self.rho_cap * (1 - 1e-9), math.inf)
+        shares = [float(((rho >= low) & (rho < high)).mean()) for low, high in pairwise(edges)]
+        return shares[0], shares[1], shares[2], shares[3]

@@ -1,0 +1,385 @@
+"""The answers of a study: every network under every run, in full, and scored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from suite.arena import Arena, LiveArena, TableArena
+from suite.evaluators.recorded import Log, Recorded
+from suite.evaluators.table import OTHER_SEEDS
+from suite.spec import StudySpec
+from suite.study.networks import Quick
+from suite.study.plan import PROBES, Plan, Price, Run, plan
+from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+BLOCK = 24
+"""Networks that go through all runs together, so that seconds of different proxies are measured side by side."""
+SCHEDULE, STAGE, TSE, ZERO_COST, PUBLISHED, BASELINE = (
+    "schedule", "stage", "training loss", "zero-cost", "published score", "baseline",
+)  # fmt: skip
+"""Kinds of rankings: a training to its end, one that is stopped early, the area under its training loss, scores."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One way to put the networks in order, and what it takes."""
+
+    name: str
+    kind: str
+    errors: Floats  # (seeds, n): lower is better; inf: failed; nan: not known
+    proxy: Proxy | None = None
+    """The run; None: no training."""
+    stage: int = 0
+    """Epochs trained of it."""
+    device_s: Floats = field(default_factory=lambda: np.zeros(0))  # (n,), mean over seeds; empty: nothing
+    macs: Floats = field(default_factory=lambda: np.zeros(0))  # likewise
+    energy_j: Floats = field(default_factory=lambda: np.zeros(0))  # likewise; empty: not known
+    seeds: tuple[int, ...] = (0,)
+    failures: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    """(seed's place, network's place) -> why."""
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Networks that it ranks, shape (n,)."""
+        return np.asarray(~np.isnan(self.errors).any(axis=0))
+
+    @property
+    def as_proxy(self) -> Proxy | None:
+        """The proxy with as many epochs as were trained: what theory counts."""
+        return None if self.proxy is None else replace(self.proxy, epochs=self.stage)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The answers of one study on one data set."""
+
+    arena: Arena
+    archs: tuple[Architecture, ...]
+    plan: Plan
+    rankings: tuple[Ranking, ...]
+    full: Ranking
+    """What a search sees of full training, errors (full_seeds, n)."""
+    judged: Floats
+    """(full_seeds, n): what the judge says of it [%]."""
+    sizes: Mapping[str, Floats]
+    """params and macs of the networks under the full setting, as far as known, (n,)."""
+
+    @property
+    def truth(self) -> Floats:
+        """(seeds, n): whose mean proxies are compared with [%]; a table's judge says the same under each seed."""
+        return self.judged[:1] if self.arena.simulated else self.judged
+
+
+def mean_cost(values: Floats) -> float:
+    """Of the networks that cost anything; 0 if none did."""
+    paid = values[values != 0]
+    return float(paid.mean()) if len(paid) else 0.0
+
+
+def conduct(
+    spec: StudySpec, arena: Arena, archs: Sequence[Architecture], log: Log, tick: Callable[[], None],
+    base: Path = Path(),
+) -> Study:  # fmt: skip
+    """Train (or look up) every network under every run and in full; `tick` is called once an answer.
+
+    Raises:
+        Unsupported: The space or table cannot serve a proxy; nothing was trained.
+    """
+    todo = plan(spec, arena, archs)
+    if isinstance(arena, TableArena):
+        study = looked_up(arena, todo, tuple(archs), tick)
+    else:
+        assert isinstance(arena, LiveArena)
+        study = trained(spec, arena, todo, tuple(archs), log, tick)
+    more = [*baselines(spec, study), *published(spec, study, base)]
+    return replace(study, rankings=(*study.rankings, *more))
+
+
+# --- tables
+
+
+def looked_up(arena: TableArena, todo: Plan, archs: tuple[Architecture, ...], tick: Callable[[], None]) -> Study:
+    """Columns of a table, without a question for each network."""
+    index = np.array([arena.space.index(arch) for arch in archs])
+    rankings = []
+    for run in todo.runs:
+        for stage in (*run.stages, run.proxy.epochs):
+            kind = SCHEDULE if stage == run.proxy.epochs else STAGE
+            rankings.append(column(arena, archs, index, run.proxy, stage, todo.proxy_seeds, kind))
+        tick()
+    full = column(arena, archs, index, arena.full, arena.full.epochs, todo.full_seeds, SCHEDULE)
+    judged = []
+    for seed in todo.full_seeds:
+        judged.append(arena.judging.errors(index, arena.full, seed=seed))
+        tick()
+    rows, answers = arena.table.rows(index), arena.searching.answers(arena.full, arena.full.epochs)
+    sizes = {name: np.asarray(values[rows, 0], float) for name, values in answers.objectives if name in ("params", "macs")}
+    missing = np.flatnonzero(np.isnan(judged[0]))
+    if len(missing):
+        arena.judging.evaluate([Trial(archs[missing[0]], arena.full)])  # which says what is missing
+    return Study(arena, archs, todo, tuple(rankings), full, np.stack(judged), sizes)
+
+
+def column(
+    arena: TableArena, archs: Sequence[Architecture], index: npt.NDArray[np.int64], proxy: Proxy, stage: int,
+    seeds: Sequence[int], kind: str,
+) -> Ranking:  # fmt: skip
+    """What a search sees of a run at a stage.
+
+    Raises:
+        Unsupported: The table lacks an answer.
+    """
+    evaluator = arena.searching
+    errors = np.stack([evaluator.errors(index, proxy, stage, seed) for seed in seeds])
+    missing = np.flatnonzero(np.isnan(errors).any(axis=0))
+    if len(missing):
+        evaluator.evaluate([Trial(archs[missing[0]], proxy, epochs=stage)])  # which says what is missing
+    answers, rows = evaluator.answers(proxy, stage), arena.table.rows(index)
+    counts = np.maximum(answers.counts[rows], 1)
+
+    def over_seeds(values: npt.NDArray[Any] | None) -> Floats:
+        if values is None:
+            return np.full(len(rows), math.nan)
+        return np.asarray(np.mean([values[rows, seed % counts] for seed in seeds], axis=0), float)
+
+    codes, reasons = answers.failure
+    failures = {}
+    for place, network in np.argwhere(np.isinf(errors)):
+        run = seeds[place] % counts[network]
+        failures[int(place), int(network)] = reasons[codes[rows[network], run]] or "failed when the table was made"
+    energy = over_seeds(answers.energy_j)
+    return Ranking(
+        name_of(proxy, stage), kind, errors, proxy, stage, over_seeds(answers.device_s), over_seeds(answers.spent_macs),
+        np.zeros(0) if np.isnan(energy).all() else energy, tuple(seeds), failures,
+    )  # fmt: skip
+
+
+def name_of(proxy: Proxy, stage: int) -> str:
+    """How results call a stage: "e12 c8 r16 s1", "3 of e12 c8 r16 s1"."""
+    return str(proxy) if stage == proxy.epochs else f"{stage} of {proxy}"
+
+
+# --- live
+
+
+def trained(
+    spec: StudySpec, arena: LiveArena, todo: Plan, archs: tuple[Architecture, ...], log: Log, tick: Callable[[], None]
+) -> Study:
+    """Train what the log does not hold, block by block of networks, the cheapest runs first."""
+
+    def recorded(view: str, phase: str) -> Recorded:
+        source = arena.search_view(view) if view == "search" else arena.judge_view()
+        return Recorded(source, log, dataset=arena.dataset, run=view, phase=phase)
+
+    search, judge = recorded("search", "proxy"), recorded("judge", "full training")
+    scorers = [(name, zero_cost(arena, name, log)) for name in todo.scores]
+    columns: list[tuple[Any, Proxy, int]] = [(scorer, arena.full, spec.seed0) for _, scorer in scorers]
+    columns += [(search, run.proxy, seed) for run in todo.runs for seed in todo.seeds(run, arena.full)]
+    columns += [(judge, arena.full, seed) for seed in todo.full_seeds]
+    answers: list[list[Evaluation]] = [[] for _ in columns]
+    for start in range(0, len(archs), BLOCK):
+        block = archs[start : start + BLOCK]
+        for (evaluator, proxy, seed), column in zip(columns, answers, strict=True):
+            placed = {}
+            for place, answer in evaluator.stream([Trial(arch, proxy, seed=seed) for arch in block]):
+                placed[place] = answer
+                tick()
+            column += [placed[place] for place in range(len(block))]
+    arena.search_over("search")
+    scored, rest = answers[: len(scorers)], answers[len(scorers) :]
+    rankings = [
+        ranking(name, ZERO_COST, [of_one], metric="zero_cost") for (name, _), of_one in zip(scorers, scored, strict=True)
+    ]
+    for run in todo.runs:
+        seeds = todo.seeds(run, arena.full)
+        mine, rest = rest[: len(seeds)], rest[len(seeds) :]
+        rankings += read(run, mine, seeds, tse=spec.tse)
+    full = ranking(str(arena.full), SCHEDULE, rest, proxy=arena.full, seeds=todo.full_seeds)
+    judged = np.array([[arena.judge_error(answer) for answer in of_seed] for of_seed in rest])
+    sizes = {
+        name: np.array([float(size(arch, arena.full, **arena.shape)) for arch in archs])
+        for name, size in (("params", arena.space.params), ("macs", arena.space.macs))
+    }
+    return Study(arena, archs, todo, tuple(rankings), full, judged, sizes)
+
+
+def zero_cost(arena: LiveArena, score: str, log: Log) -> Recorded:
+    """Scores, from the log as far as it holds them."""
+    from suite.evaluators.zero_cost import ZeroCostEvaluator
+
+    scorer = ZeroCostEvaluator(arena.space, arena.data, score=score, device=arena.part.device)
+    return Recorded(scorer, log, dataset=arena.dataset, run=f"score {score}", phase="zero-cost")
+
+
+def ranking(
+    name: str, kind: str, answers: Sequence[Sequence[Evaluation]], *, metric: str = "val_error",
+    proxy: Proxy | None = None, seeds: Sequence[int] = (0,),
+) -> Ranking:  # fmt: skip
+    """From whole trainings (or scores), answers of each seed."""
+    errors = np.array([[answer.metrics[metric] for answer in of_seed] for of_seed in answers])
+    energy = [[answer.cost.energy_j for answer in of_seed] for of_seed in answers]
+    known = all(value is not None for of_seed in energy for value in of_seed)
+    return Ranking(
+        name, kind, errors, proxy, proxy.epochs if proxy else 0,
+        np.mean([[answer.cost.device_s for answer in of_seed] for of_seed in answers], axis=0),
+        np.mean([[answer.cost.macs for answer in of_seed] for of_seed in answers], axis=0),
+        np.mean(np.array(energy, float), axis=0) if known else np.zeros(0), tuple(seeds),
+        {(k, i): a.failure for k, of_seed in enumerate(answers) for i, a in enumerate(of_seed) if a.failure},
+    )  # fmt: skip
+
+
+def read(run: Run, answers: Sequence[Sequence[Evaluation]], seeds: Sequence[int], *, tse: bool) -> Iterator[Ranking]:
+    """A run's stages and end, and the areas under its training loss, off its curves.
+
+    A run that failed has failed at every stage: its curve is not known. Seconds of a stage are those of its epochs;
+    multiply-adds and energy are shared equally among the epochs.
+    """
+    whole = ranking(str(run.proxy), SCHEDULE, answers, proxy=run.proxy, seeds=seeds)
+    for stage in (*run.stages, run.proxy.epochs):
+        end, share = stage == run.proxy.epochs, stage / run.proxy.epochs
+        one = whole
+        if not end:
+            one = replace(
+                whole, name=name_of(run.proxy, stage), kind=STAGE, stage=stage,
+                errors=np.array([[at(answer, stage, "val_error") for answer in of_seed] for of_seed in answers]),
+                device_s=np.mean([[seconds(answer, stage, share) for answer in of_seed] for of_seed in answers], axis=0),
+                macs=whole.macs * share, energy_j=whole.energy_j * share,
+            )  # fmt: skip
+        yield one
+        if tse and any(answer.curve for of_seed in answers for answer in of_seed):
+            areas = np.array([[area(answer, stage) for answer in of_seed] for of_seed in answers])
+            yield replace(one, name=f"TSE {one.name}", kind=TSE, errors=areas)
+
+
+def at(answer: Evaluation, stage: int, name: str) -> float:
+    """A value of the curve after an epoch."""
+    return float(answer.curve[stage - 1][name]) if len(answer.curve) >= stage else math.inf
+
+
+def area(answer: Evaluation, stage: int) -> float:
+    """Sum of the mean training losses of the first epochs: TSE.
+
+    Source: Ru et al., "Speedy Performance Estimation for Neural Architecture Search", NeurIPS 2021. arXiv:2006.04492.
+    """
+    if len(answer.curve) < stage:
+        return math.inf
+    return math.fsum(entry["train_loss"] for entry in answer.curve[:stage])
+
+
+def seconds(answer: Evaluation, stage: int, share: float) -> float:
+    """Of the first epochs; of a failed run a share of what it took."""
+    if len(answer.curve) < stage:
+        return answer.cost.device_s * share
+    return math.fsum(entry["device_s"] for entry in answer.curve[:stage])
+
+
+# --- rankings without training
+
+
+def baselines(spec: StudySpec, study: Study) -> Iterator[Ranking]:
+    """Larger is taken for better; and chance."""
+    n = len(study.archs)
+    for name in study.plan.baselines:
+        if name == "random":
+            values = np.random.default_rng([spec.seed0, 7]).random(n)
+        elif name in study.sizes:
+            values = study.sizes[name]
+        else:
+            continue  # a table that does not know sizes
+        yield Ranking(name, BASELINE, -values[None])
+
+
+def published(spec: StudySpec, study: Study, base: Path) -> Iterator[Ranking]:
+    """Scores from a file; networks that it lacks are not known."""
+    if spec.score_file is None:
+        return
+    from suite.tables.scores import read as read_scores
+
+    found = read_scores(spec.score_file, study.arena.space, study.arena.dataset, base=base)
+    if not found:
+        raise BadInput(f"score_file: {spec.score_file} has no scores of {study.arena.dataset}")
+    for name, by_arch in found.items():
+        errors = np.array([-by_arch.get(arch, math.nan) for arch in study.archs])
+        if not np.isnan(errors).all():
+            yield Ranking(f"{name} (published)", PUBLISHED, errors[None])
+
+
+# --- before it starts
+
+
+def quick_score(spec: StudySpec, arena: Arena) -> Quick | None:
+    """The score that strata are made by."""
+    name = spec.architectures.quick
+    if name is None:
+        return None
+    if name in ("params", "macs") and isinstance(arena, LiveArena):
+        size = getattr(arena.space, name)
+        return lambda archs: [float(size(arch, arena.full, **arena.shape)) for arch in archs]
+    if isinstance(arena, TableArena):
+        held = dict(arena.searching.answers(arena.full, arena.full.epochs).objectives)
+        if name not in held:
+            raise BadInput(f"architectures: {arena.name} knows no {name}; draw without quick")
+        column = held[name]
+
+        def of_table(archs: Sequence[Architecture]) -> list[float]:
+            rows = arena.table.rows(np.array([arena.space.index(arch) for arch in archs]))
+            return [float(value) for value in column[rows, 0]]
+
+        return of_table
+    assert isinstance(arena, LiveArena)
+    from suite.evaluators.zero_cost import ZeroCostEvaluator
+
+    scorer = ZeroCostEvaluator(arena.space, arena.data, score=name, device=arena.part.device)
+    trials = lambda archs: [Trial(arch, arena.full, seed=spec.seed0) for arch in archs]  # noqa: E731
+    return lambda archs: [-answer.metrics["zero_cost"] for answer in scorer.evaluate(trials(archs))]
+
+
+def price(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> Price:
+    """What a study takes: a table's own seconds, or those of one epoch of each kind of network, timed here and now."""
+    todo = plan(spec, arena, archs)
+    if isinstance(arena, TableArena):
+        study = looked_up(arena, todo, tuple(archs), lambda: None)
+        ends = [one for one in study.rankings if one.kind == SCHEDULE]
+        full = len(todo.full_seeds) * float(study.full.device_s.sum())
+        return Price(todo.trainings, full + sum(float(one.device_s.sum()) for one in ends), math.nan,
+                     f"simulated, of {arena.device}")  # fmt: skip
+    assert isinstance(arena, LiveArena)
+    images, valid = len(arena.data.train_labels), len(arena.data.valid_labels)
+    test = len(arena.data.test_labels)
+    probe = [archs[i * len(archs) // PROBES] for i in range(min(PROBES, len(archs)))]
+    total_s, total_macs = 0.0, 0.0
+    rates: dict[Proxy, float] = {}
+    evaluator = arena.search_view("price")
+    each = [(run.proxy, len(todo.proxy_seeds), 0) for run in todo.runs] + [(arena.full, len(todo.full_seeds), test)]
+    for proxy, seeds, more in each:
+        macs = float(np.mean([arena.space.macs(arch, proxy, **arena.shape) for arch in probe]))
+        spent = macs * (proxy.epochs * (3 * proxy.samples * images + valid) + more)
+        size = replace(proxy, epochs=2 + arena.recipe.warmup_epochs, samples=min(1.0, max(0.05, 2_000 / images)))
+        if size not in rates:
+            middle = sorted(probe, key=lambda arch: arena.space.macs(arch, proxy, **arena.shape))[len(probe) // 2]
+            (answer,) = evaluator.evaluate([Trial(middle, size, seed=spec.seed0)])
+            took = answer.curve[-1]["device_s"] if answer.curve else math.nan  # the first epoch warms up
+            images_seen = 3 * size.samples * images + valid
+            rates[size] = took / (arena.space.macs(middle, size, **arena.shape) * images_seen)
+        total_macs += spent * seeds * len(archs)
+        total_s += spent * rates[size] * seeds * len(archs)
+    arena.search_over("price")
+    return Price(todo.trainings, total_s, total_macs, f"timed on {arena.device}, one training at a time")
+
+
+def judged_kind(arena: Arena, one: bool) -> str:
+    """In which sense full training is compared with itself."""
+    if arena.judge == OTHER_SEEDS:
+        return "full validation, other seeds"
+    if arena.simulated:
+        return "full validation, the table's test mean"
+    return "full validation, one training" if one else "full validation, other seeds' test"

@@ -1,0 +1,226 @@
+"""What a study trains, in which order, and what that costs: known before it starts.
+
+A run is one training schedule. Every stage that is asked of it is read off its curve, so it is trained once, to its
+end; the same number of epochs as a schedule of its own is another run, and another proxy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from suite.arena import Arena, TableArena
+from suite.proxies import Levels, levels, parse, theoretical_acceleration
+from suite.spec import LivePart, StudyProxyPart, StudySpec
+from suite.types import Architecture, BadInput, Proxy, Unsupported, nearest
+
+BASELINES = ("params", "macs", "random")
+"""Rankings that need neither images nor training."""
+MOST = 30_000
+"""Networks of a study: the shared draws count in 16 bits."""
+PROBES = 5
+"""Networks that the cost is estimated on."""
+
+
+@dataclass
+class Run:
+    """One schedule, and where it is read."""
+
+    proxy: Proxy
+    stages: list[int] = field(default_factory=list)
+    """Ascending, below the end."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What there is to do on one arena."""
+
+    runs: tuple[Run, ...]
+    """Cheapest first, by theory."""
+    proxy_seeds: tuple[int, ...]
+    full_seeds: tuple[int, ...]
+    scores: tuple[str, ...]
+    """Zero-cost scores, computed here."""
+    baselines: tuple[str, ...]
+    networks: int
+
+    def seeds(self, run: Run, full: Proxy) -> tuple[int, ...]:
+        """A proxy that is the full setting has seeds of its own: no training is compared with itself."""
+        if run.proxy != full:
+            return self.proxy_seeds
+        return tuple(seed + len(self.full_seeds) for seed in self.proxy_seeds)
+
+    @property
+    def trainings(self) -> int:
+        """From scratch."""
+        return self.networks * (len(self.runs) * len(self.proxy_seeds) + len(self.full_seeds))
+
+
+def runs(spec: StudySpec, arena: Arena) -> tuple[Run, ...]:
+    """The schedules that a study's proxies need, each once, cheapest first.
+
+    Raises:
+        BadInput: A proxy is there twice, or dearer than full training; a stage is beyond every schedule.
+        Unsupported: The space, data or table have no such proxy or stage.
+    """
+    found: dict[Proxy, Run] = {}
+    for part in spec.proxies:
+        proxies = expanded(part, arena, known_levels(spec, arena))
+        if part.stages and max(part.stages) > max(proxy.epochs for proxy in proxies):
+            raise BadInput(f"proxies: stage {max(part.stages)} is beyond every schedule, {max(p.epochs for p in proxies)}")
+        for proxy in proxies:
+            if proxy in found:
+                raise BadInput(f"proxies: {proxy} is there twice")
+            arena.check(proxy)
+            run = found[proxy] = Run(proxy, sorted({s for s in part.stages or () if s < proxy.epochs}))
+            there = arena.stages(proxy)
+            for stage in run.stages:
+                if there is not None and stage not in there:
+                    raise Unsupported(f"{arena.name}: {proxy} was not read at {stage}; there are {shortened(there)}")
+            dearer = relative_cost(proxy, arena)
+            if dearer > 1.001:
+                raise BadInput(
+                    f"proxies: {proxy} costs {dearer:.3g} times the full setting ({arena.full}); a proxy has to be "
+                    "cheaper: reduce it, or write a larger [full]"
+                )
+    return tuple(sorted(found.values(), key=lambda run: relative_cost(run.proxy, arena)))
+
+
+def expanded(part: StudyProxyPart, arena: Arena, table: Levels) -> list[Proxy]:
+    """Every combination of a part's values."""
+    space, full = arena.space, arena.space.full
+    if part.econas is not None:
+        proxies = [parse(text, space, side=arena.side, table=table) for text in part.econas]
+        depths = part.cells or [None]
+        return [
+            space.canonical(Proxy(p.epochs, p.channels, p.resolution, p.samples, cells)) for p in proxies
+            for cells in depths
+        ]  # fmt: skip
+    factors = (
+        part.epochs or [full.epochs], part.channels or [full.channels], part.resolution or [arena.side], part.samples,
+        part.cells or [None],
+    )  # fmt: skip
+    return [space.canonical(Proxy(*values)) for values in itertools.product(*factors)]
+
+
+def known_levels(spec: StudySpec, arena: Arena) -> Levels:
+    """Of EcoNAS's notation: the space's, or the spec's own."""
+    table = levels(arena.space, arena.side)
+    own = spec.levels
+    if own is None:
+        return table
+    return Levels(own.channels or table.channels, own.resolution or table.resolution, own.samples or table.samples)
+
+
+def relative_cost(proxy: Proxy, arena: Arena) -> float:
+    """Theoretical compute of a proxy's training, that of full training being 1."""
+    full = arena.full
+    depth = (proxy.cells or arena.space.cells or 1) / (full.cells or arena.space.cells or 1)
+    alike = Proxy(proxy.epochs, proxy.channels, proxy.resolution, proxy.samples, full.cells)
+    return depth / theoretical_acceleration(alike, full)
+
+
+def full_seeds(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> range:
+    """Seeds of the full trainings: as many as the spec asks for and, on a table, as every network has runs."""
+    there = [runs for arch in archs if (runs := arena.full_runs(arch)) is not None]
+    return range(spec.seed0, spec.seed0 + min([spec.full_seeds, *there]))
+
+
+def proxy_seeds(spec: StudySpec, arena: Arena) -> range:
+    """Seeds of the proxies' trainings; a table of a single run of a proxy answers the same under all."""
+    return range(spec.seed0, spec.seed0 + (1 if arena.simulated else spec.proxy_seeds))
+
+
+def scores(spec: StudySpec, arena: Arena) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(zero-cost scores, baselines) of a study.
+
+    Raises:
+        BadInput: There is no such score.
+        Unsupported: A score needs images, and the arena is a table.
+    """
+    wanted = BASELINES if spec.scores is None else tuple(dict.fromkeys(spec.scores))
+    baselines = tuple(name for name in wanted if name in BASELINES)
+    others = tuple(name for name in wanted if name not in BASELINES)
+    if others:
+        from suite.training.zero_cost import SCORES
+
+        for name in others:
+            if name not in SCORES:
+                raise BadInput(f"scores: no score {name!r}: {nearest(name, [*BASELINES, *SCORES])}")
+        if not isinstance(spec.evaluator, LivePart):
+            raise Unsupported(
+                f"scores: {others[0]} looks at images, and {arena.name} has none; leave it away, or give published "
+                "scores as score_file"
+            )
+    return others, baselines
+
+
+def check(spec: StudySpec, arena: Arena) -> None:
+    """Raises BadInput or Unsupported for what would fail later: proxies that cannot be trained, or one twice."""
+    arena.check(arena.full)
+    runs(spec, arena)
+    scores(spec, arena)
+    quick = spec.architectures.quick
+    if quick is not None and quick not in ("params", "macs"):
+        from suite.training.zero_cost import SCORES
+
+        if quick not in SCORES:
+            raise BadInput(f"architectures: no quick score {quick!r}: {nearest(quick, ['params', 'macs', *SCORES])}")
+        if isinstance(arena, TableArena):
+            raise Unsupported(f"architectures: {quick} looks at images, and a table has none; use params or macs")
+
+
+def plan(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> Plan:
+    """What there is to do, checked."""
+    if len(archs) > MOST:
+        raise BadInput(f"architectures: a study takes at most {MOST:,} networks, not {len(archs):,}; draw some with count")
+    return Plan(
+        runs(spec, arena), tuple(proxy_seeds(spec, arena)), tuple(full_seeds(spec, arena, archs)),
+        *scores(spec, arena), len(archs),
+    )  # fmt: skip
+
+
+def answers_due(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> int:
+    """Answers of a whole study on one arena that are waited for; columns of a table count one each."""
+    todo = plan(spec, arena, archs)
+    if arena.simulated:
+        return len(todo.runs) + len(todo.full_seeds)
+    return todo.trainings + len(todo.scores) * len(archs)
+
+
+def shortened(stages: Sequence[int]) -> str:
+    """A list of epochs as people read it."""
+    return f"{stages[0]} to {stages[-1]}" if len(stages) > 8 else ", ".join(map(str, stages))
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a study will cost on one arena, as far as it can be known before."""
+
+    trainings: int
+    device_s: float
+    """nan: not known."""
+    macs: float
+    """nan: not known."""
+    how: str
+    """Where the seconds are from."""
+
+    def __str__(self) -> str:
+        seconds = "" if math.isnan(self.device_s) else f", about {duration(self.device_s)} of device time ({self.how})"
+        macs = "" if math.isnan(self.macs) else f", {self.macs:.3g} multiply-adds"
+        return f"{self.trainings:,} trainings{seconds}{macs}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a unit that people read.
+
+    >>> duration(45), duration(600), duration(7200), duration(400_000)
+    ('45 s', '10 min', '2.0 h', '4.6 days')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
