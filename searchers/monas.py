@@ -96,8 +96,8 @@ class MONAS:
             rng: All chance comes from here.
             reward: "mixed", "constraint" or "accuracy".
             alpha: Of the mixed reward: share of the accuracy; None: 0.5.
-            metric: The resource, as its answers name it; None: the paper's (energy_mj, or peak_power_w under a
-                constraint) if it is among the resources, else the first of them. Where there are none, the mixed
+            metric: The resource, as the answers name it; None: the paper's (energy_mj, or peak_power_w under a
+                constraint) if it is among the resources, or their only one. Where there are no resources, the mixed
                 reward is the accuracy alone.
             limit: Of "constraint", in the metric's unit; or of "accuracy", A_min in [0, 1].
             percentile: Of "constraint", instead of `limit`: that of 64 random architectures, in [0, 100].
@@ -263,12 +263,18 @@ class MONAS:
     # Options
 
     def chosen_metric(self, metric: str | None, alpha: float | None) -> str | None:
-        """The one asked for, else the paper's, else the first; None: accuracy alone."""
+        """The one asked for, else the paper's, else the only one; None: accuracy alone."""
         if metric is not None:
             return metric
         names = self.resources.names if self.resources is not None else ()
+        if USUAL[self.reward] in names:
+            return USUAL[self.reward]
+        if len(names) == 1:
+            return names[0]
         if names:
-            return USUAL[self.reward] if USUAL[self.reward] in names else names[0]
+            raise BadInput(
+                f"monas: name the metric of the reward {self.reward!r}; the resources are {', '.join(names)}"
+            )
         if self.reward == "mixed" and alpha is None:
             return None
         what = f"alpha {alpha!r}" if self.reward == "mixed" else f"the reward {self.reward!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -69,30 +70,48 @@ def run(
 
 
 def conduct(
-    spec: StudySpec, out: Path, *, base: Path, command: str, resume: bool = True, progress: Progress = silent
-) -> Path:
-    """Every proxy of the spec against full training on every data set: consistency.csv and what it is made of.
+    spec: StudySpec, out: Path, *, base: Path, command: str, resume: bool = True, progress: Progress = silent,
+    announce: Callable[[str], None] | None = None,
+) -> Path:  # fmt: skip
+    """Every proxy of the spec against full training on every data set: consistency.csv and what follows from it.
+
+    Killed at any moment and called again, it goes on in the same folder and ends the same.
+
+    Args:
+        spec: What to study.
+        out: Folder of the results.
+        base: A folder that paths may be relative to.
+        command: What makes these results again.
+        resume: Go on in a folder that holds some.
+        progress: Shows how far it is.
+        announce: Hears what is planned and what it will cost, before it starts; finding out takes a few short trainings.
 
     Raises:
         BadInput: The spec, the data or the folder is wrong.
         Unsupported: The table or space cannot serve the spec.
     """
-    archs = study.architectures(spec, SPACES[spec.space], base)
+    space = SPACES[spec.space]
+    early = study.architectures(spec, space, base) if spec.architectures.quick is None else ()
     arenas = open_arenas(spec, base, out)
     for each in arenas:
         study.check(spec, each)
-    consistency: list[Row] = []
-    scores: list[Row] = []
+    archs = early or study.architectures(spec, space, base, study.quick_score(spec, arenas[0]))
+    if announce is not None:
+        for each in arenas:
+            announce(f"{each.dataset}: {len(archs):,} networks, {study.price(spec, each, archs)}")
+    findings = study.Findings(spec, command)
     with Folder(out, spec.resolved(), resume=resume) as folder:
         folder.describe(where(arenas, command))
-        with Log(out / TRIALS, SPACES[spec.space]) as log:
+        with contextlib.ExitStack() as held:
+            log = None if all(each.simulated for each in arenas) else held.enter_context(Log(out / TRIALS, space))
             for each in arenas:
                 with progress(f"trainings on {each.dataset}", study.answers_due(spec, each, archs)) as tick:
-                    done = study.conduct(spec, each, archs, log, tick)
-                consistency += study.consistency_rows(done, spec, command)
-                scores += study.score_rows(done)
-        folder.write_csv("scores.csv", study.SCORES, scores)
-        folder.write_csv("consistency.csv", study.CONSISTENCY, consistency)
+                    done = study.conduct(spec, each, archs, log, tick, base)
+                with progress(f"statistics on {each.dataset}", 1) as tick:
+                    findings.add(done)
+                    tick()
+        for name, columns, rows in findings.tables():
+            folder.write_csv(name, columns, rows)
     return out
 
 

@@ -73,7 +73,8 @@ def test_keys_of_mnas_say_what_is_there():
     assert shapes(state, found[4].layers[1])["expand.weight"] == (6 * 40, 40, 1, 1)
     parts = {name.split(".")[0] for block in found[1:6] for name in shapes(state, block.layers[0])}
     assert parts == {
-        "conv", "conv_norm", "expand", "expand_norm", "depthwise", "depthwise_norm", "squeeze", "project", "project_norm",
+        "conv", "conv_norm", "expand", "expand_norm", "depthwise", "depthwise_norm", "squeeze", "project",
+        "project_norm",
     }  # fmt: skip
 
 

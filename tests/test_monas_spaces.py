@@ -591,7 +591,7 @@ def test_masks_are_condensed_by_training_and_survive_checkpoints(digits):
     through = LiveEvaluator(DENSE, digits, recipe=recipe, device="cpu")
     (whole,) = through.evaluate([trial])
     assert answers[-1].metrics == whole.metrics
-    assert whole.metrics["val_error"] < 60  # of 90
+    assert whole.metrics["val_error"] < 75  # of 90
     assert [entry["train_loss"] for entry in answers[-1].curve] == [entry["train_loss"] for entry in whole.curve]
     assert sum(answer.cost.macs for answer in answers) == whole.cost.macs
     executed = DENSE.trained_macs(trial.arch, proxy, image_channels=1)

@@ -272,11 +272,11 @@ def test_a_percentile_is_that_of_the_64_random_architectures():
     assert monas(0, held, reward="constraint", percentile=75).limit > searcher.limit
 
 
-def test_the_metric_is_the_papers_if_there_is_one_else_the_first():
+def test_the_metric_is_the_papers_if_there_is_one_or_the_only_one():
     several = Resources(SPACE, [Formulas(SPACE), Formula(energy), Formula(energy, "peak_power_w")])
     assert monas(held=several).metric == "energy_mj"
     assert monas(held=several, reward="constraint", limit=1.0).metric == "peak_power_w"
-    assert monas(held=Resources(SPACE, [Formulas(SPACE)])).metric == "params"
+    assert monas(held=Resources(SPACE, [Formulas(SPACE, ["macs"])])).metric == "macs"
     assert monas(held=several, metric="macs", reward="constraint", limit=1e8).metric == "macs"
 
 
@@ -414,6 +414,11 @@ def test_a_wrong_option_is_refused(options, complaint):
 def test_an_objective_without_a_resource_is_refused(options, complaint):
     with pytest.raises(BadInput, match=complaint):
         MONAS(SPACE, PROXY, np.random.default_rng(0), **options)
+
+
+def test_a_choice_among_several_resources_is_left_to_the_user():
+    with pytest.raises(BadInput, match="name the metric of the reward 'constraint'; the resources are params, macs"):
+        monas(held=Resources(SPACE, [Formulas(SPACE)]), reward="constraint", limit=5.0)
 
 
 def test_a_metric_that_the_answers_do_not_hold_is_refused():

@@ -86,10 +86,12 @@ def mean_cost(values: Floats) -> float:
 
 
 def conduct(
-    spec: StudySpec, arena: Arena, archs: Sequence[Architecture], log: Log, tick: Callable[[], None],
+    spec: StudySpec, arena: Arena, archs: Sequence[Architecture], log: Log | None, tick: Callable[[], None],
     base: Path = Path(),
 ) -> Study:  # fmt: skip
     """Train (or look up) every network under every run and in full; `tick` is called once an answer.
+
+    Answers of a table need no log: they follow from the table.
 
     Raises:
         Unsupported: The space or table cannot serve a proxy; nothing was trained.
@@ -99,6 +101,7 @@ def conduct(
         study = looked_up(arena, todo, tuple(archs), tick)
     else:
         assert isinstance(arena, LiveArena)
+        assert log is not None
         study = trained(spec, arena, todo, tuple(archs), log, tick)
     more = [*baselines(spec, study), *published(spec, study, base)]
     return replace(study, rankings=(*study.rankings, *more))
