@@ -59,13 +59,10 @@ class Pool(Protocol):
 
 
 class Stores(Protocol):
-    """Samples of earlier searches, in a folder."""
+    """Trained samples of earlier searches."""
 
-    def samples(self, trial: Trial) -> Sequence[Earlier]:
+    def earlier(self, trial: Trial) -> Sequence[Earlier]:
         """Trained like `trial` before this search began, the oldest first."""
-
-    def replay(self, trial: Trial) -> Sequence[Earlier]:
-        """The same, of the replay buffer."""
 
     def keep(self, answers: Sequence[Evaluation], rewards: Sequence[float], log_probabilities: Sequence[float]) -> None:
         """Write down trained samples; on disk on return."""
@@ -344,20 +341,19 @@ class FNAS:
         return np.concatenate([np.ones(len(self.archs)), rho])
 
     def remember(self) -> int:
-        """Learn from earlier searches; how many samples critic and buffer have of them."""
+        """Begin with what earlier searches trained in the same way; how many samples that is."""
         if self.stores is None:
             return 0
         example = self.trial(self.space.sample(np.random.default_rng(0)))
+        found = [sample for sample in self.stores.earlier(example) if self.reward.known(sample[1])][-EARLIER:]
+        rewards = [self.reward(metrics) for _, metrics, _ in found]
         if self.aeb:
-            replay = [sample for sample in self.stores.replay(example) if self.reward.known(sample[1])]
-            self.buffer.entries.extend((arch, log_p, self.reward(metrics)) for arch, metrics, log_p in replay)
-        if self.critic is None:
-            return len(self.buffer.entries)
-        samples = [sample for sample in self.stores.samples(example) if self.reward.known(sample[1])][-EARLIER:]
-        for start in range(0, len(samples), self.batch):
-            some = samples[start : start + self.batch]
-            self.critic.learn([arch for arch, _, _ in some], np.array([self.reward(metrics) for _, metrics, _ in some]))
-        return len(samples)
+            self.buffer.entries.extend((arch, log_p, r) for (arch, _, log_p), r in zip(found, rewards, strict=True))
+        if self.critic is not None:
+            for start in range(0, len(found), self.batch):
+                some = slice(start, start + self.batch)
+                self.critic.learn([arch for arch, _, _ in found[some]], np.array(rewards[some]))
+        return len(found)
 
     # What is said of it
 
@@ -371,9 +367,10 @@ class FNAS:
             f"final entropy {entropy:.1f} nats per decision",
             f"of {self.trained + predicted} new samples {self.trained} trained, {predicted} predicted",
         ]
+        if self.uac or self.aeb:
+            said.append(f"began with {self.remembered} earlier samples")
         if self.uac:
             audit = calibration(self.predictions)
-            said.append(f"{self.remembered} samples of earlier searches" if self.remembered else "no earlier samples")
             if audit.checked:
                 covered = f"|V - R| within U for {audit.coverage:.0%} of {audit.checked} checked"
                 said.append(covered + ("" if math.isnan(audit.correlation) else f", r = {audit.correlation:.1f}"))

@@ -69,6 +69,7 @@ class SNAS(Logits):
         statistics: Of the supernet's norms outside training: "running" or "batch".
     """
 
+    method = "snas"
     paper = "Xie et al., ICLR 2019, arXiv:1812.09926"
     ahead = 1
     """Epochs by which the temperature is ahead: its first value is that after one epoch, its last the end's."""
@@ -82,32 +83,33 @@ class SNAS(Logits):
         alpha_decay: float | None = None, alpha_clip: float = 10.0, mean: float = 1.0, scale: float = 0.01,
         warmup_epochs: int = 0, statistics: str = "running",
     ) -> None:  # fmt: skip
+        method = self.method
         if alpha_decay is None:
             alpha_decay = 1e-3 if alpha_optimizer == "adam" else 0.0
         super().__init__(
-            "snas", space, proxy, alpha_lr=alpha_lr, alpha_decay=alpha_decay, alpha_betas=alpha_betas,
+            method, space, proxy, alpha_lr=alpha_lr, alpha_decay=alpha_decay, alpha_betas=alpha_betas,
             alpha_optimizer=alpha_optimizer, mean=mean, scale=scale, warmup_epochs=warmup_epochs, statistics=statistics,
         )  # fmt: skip
         self.eta = level(eta)
-        self.resource = one_of("snas: resource", resource, WAYS)
-        self.resource_form = one_of("snas: resource_form", resource_form, FORMS)
-        self.ratio = number("snas: ratio", ratio)
-        self.temperature = number("snas: temperature", temperature, above=0.0)
-        self.temperature_end = number("snas: temperature_end", temperature_end, above=0.0)
-        self.horizon = whole("snas: horizon", horizon, least=0)
-        self.bilevel = flag("snas: bilevel", bilevel)
-        self.resample_cells = flag("snas: resample_cells", resample_cells)
+        self.resource = one_of(f"{method}: resource", resource, WAYS)
+        self.resource_form = one_of(f"{method}: resource_form", resource_form, FORMS)
+        self.ratio = number(f"{method}: ratio", ratio)
+        self.temperature = number(f"{method}: temperature", temperature, above=0.0)
+        self.temperature_end = number(f"{method}: temperature_end", temperature_end, above=0.0)
+        self.horizon = whole(f"{method}: horizon", horizon, least=0)
+        self.bilevel = flag(f"{method}: bilevel", bilevel)
+        self.resample_cells = flag(f"{method}: resample_cells", resample_cells)
         darts_cells = space.name.startswith("darts")
-        self.drop_path = fraction("snas: drop_path", DROP_PATH * darts_cells if drop_path is None else drop_path)
-        self.two_edges = flag("snas: two_edges", two_edges)
-        self.alpha_clip = number("snas: alpha_clip", alpha_clip)
+        self.drop_path = fraction(f"{method}: drop_path", DROP_PATH * darts_cells if drop_path is None else drop_path)
+        self.two_edges = flag(f"{method}: two_edges", two_edges)
+        self.alpha_clip = number(f"{method}: alpha_clip", alpha_clip)
         if self.drop_path and not darts_cells:
-            raise Unsupported(f"snas: {space.name} has no path dropout; use drop_path = 0")
+            raise Unsupported(f"{method}: {space.name} has no path dropout; use drop_path = 0")
         if self.two_edges and space.name != "darts":
-            raise Unsupported(f"snas: two_edges = true goes with darts; the cells of {space.name} keep all edges")
+            raise Unsupported(f"{method}: two_edges = true goes with darts; the cells of {space.name} keep all edges")
         if space.name == "darts" and not self.two_edges:
             raise Unsupported(
-                "snas: darts keeps two edges a node, and SNAS all; search darts_edges, or choose two_edges = true"
+                f"{method}: darts keeps two edges a node, SNAS all; search darts_edges, or choose two_edges = true"
             )
         if self.eta:
             table(space, proxy)
@@ -186,6 +188,7 @@ class SNAS(Logits):
 class SNASBilevel(SNAS):
     """As in DrNAS's code for NAS-Bench-201: two levels, first order, logits first; temperature from 10 to nearly 1."""
 
+    method = "snas_bilevel"
     paper = "Xie et al., ICLR 2019, arXiv:1812.09926, as run by Chen et al., ICLR 2021, arXiv:2006.10355"
     ahead = 0
 

@@ -20,6 +20,7 @@ from suite.types import JSON, Architecture, Evaluation, Evaluator, GradientSearc
 if TYPE_CHECKING:
     from suite.evaluators.live import LiveEvaluator
     from suite.evaluators.table import TableEvaluator
+    from suite.training.pool import KnowledgePool
 
 
 class ImageShape(TypedDict):
@@ -58,8 +59,18 @@ class Arena(Protocol):
         """Whether answers under `proxy` have a cost in seconds."""
         ...
 
-    def search_view(self, run: str = "") -> Evaluator:
-        """A fresh evaluator without any test metric, for the search of this name."""
+    @property
+    def trains_blocks(self) -> bool:
+        """Whether weights of blocks can go from one network to another."""
+        ...
+
+    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
+        """A fresh evaluator without any test metric, for the search of this name.
+
+        Args:
+            run: The search.
+            pool: Weights that its networks may inherit.
+        """
         ...
 
     def search_over(self, run: str) -> None:
@@ -128,7 +139,12 @@ class TableArena:
         """Some benchmarks were published without."""
         return any(math.isfinite(s) for s in self.searching.answers(proxy, proxy.epochs).device_s.flat)
 
-    def search_view(self, run: str = "") -> Evaluator:
+    @property
+    def trains_blocks(self) -> bool:
+        """Nothing is trained."""
+        return False
+
+    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
         """Validation answers, with their simulated cost."""
         return self.view(self.table, self.dataset, view="search", full=self.full)
 
@@ -212,9 +228,16 @@ class LiveArena:
         """They are measured."""
         return True
 
-    def search_view(self, run: str = "") -> LiveEvaluator:
+    @property
+    def trains_blocks(self) -> bool:
+        """Where the space's networks are taken apart."""
+        from suite.networks.blocks import BLOCKS
+
+        return self.space.name in BLOCKS
+
+    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> LiveEvaluator:
         """Trainings, scored on the validation split; stages are kept until the search is over."""
-        return self.evaluator("search", self.stage_folder(run))
+        return self.evaluator("search", self.stage_folder(run), pool)
 
     def search_over(self, run: str) -> None:
         """Drop its stages."""
@@ -257,11 +280,14 @@ class LiveArena:
         """Where a search keeps its stages: searches never share them, so that each pays for its own."""
         return self.checkpoints and self.checkpoints / self.dataset / re.sub(r"[^\w.-]+", "_", run)
 
-    def evaluator(self, view: Literal["search", "judge"], checkpoints: Path | None) -> LiveEvaluator:
+    def evaluator(
+        self, view: Literal["search", "judge"], checkpoints: Path | None, pool: KnowledgePool | None = None
+    ) -> LiveEvaluator:
         """Trainings under the arena's recipe."""
         return self.view(
             self.space, self.data, recipe=self.recipe, device=self.part.device, view=view,
             checkpoints=checkpoints, workers=self.part.processes or default_processes(self.part.device), full=self.full,
+            pool=pool,
         )  # fmt: skip
 
     def judge_error(self, answer: Evaluation) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ app = typer.Typer(
 )
 table = typer.Typer(no_args_is_help=True, help="Published benchmarks and our own logs as tables.")
 app.add_typer(table, name="table")
+
+LARGE = 10**9
+"""From here on a count is written with its power of ten."""
 
 SpecPath = Annotated[
     Path, typer.Argument(metavar="SPEC.toml", help="What to do; results/ and docs/specs.md have examples.")
@@ -97,15 +101,25 @@ def run(spec: SpecPath, settings: Settings = None, out: Out = None, resume: Resu
     epilog="Examples: `kendall study results/digits_study/spec.toml`; "
     "`kendall study my.toml --set architectures.count=100 --set full_seeds=3`"
 )
-def study(spec: SpecPath, settings: Settings = None, out: Out = None, resume: Resume = True) -> None:
-    """Train networks under proxies and in full, and write how far each proxy's ranking can be trusted."""
+def study(
+    spec: SpecPath, settings: Settings = None, out: Out = None, resume: Resume = True,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be trained, at what cost.")] = False,
+) -> None:  # fmt: skip
+    """Train networks under proxies and in full, and write how far each proxy's ranking can be trusted.
+
+    Interrupted or killed, the same command goes on where it stopped.
+    """
     from suite import jobs
     from suite.spec import StudySpec, load
 
     checked = load(StudySpec, spec, settings or [])
+    if plan:
+        for line in jobs.planned(checked, base=spec.parent):
+            say(line)
+        return
     folder = out or default_folder(checked)
     finish(jobs.conduct(checked, folder, base=spec.parent, command=as_typed("study", spec, settings), resume=resume,
-                        progress=progress))  # fmt: skip
+                        progress=progress, announce=aside))  # fmt: skip
 
 
 @app.command(epilog="Example: `kendall report results/runs/my-run`")
@@ -131,7 +145,9 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="For programs.")]
     console = Console()
     for kind, entries in content.items():
         columns = list(dict.fromkeys(key for entry in entries for key in entry))
-        shown = Table(*columns, title=kind, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        shown = Table(title=kind, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        for column in columns:
+            shown.add_column(column, no_wrap=column == "name", overflow="fold")
         for entry in entries:
             shown.add_row(*(text(entry.get(column)) for column in columns))
         console.print(shown)
@@ -223,6 +239,7 @@ def show(folder: Path) -> None:
     """The folder's tables on the terminal."""
     import pandas as pd
     from rich.console import Console
+    from rich.text import Text
 
     from suite.report.console import consistency_table, leaderboard_table
 
@@ -230,6 +247,15 @@ def show(folder: Path) -> None:
     for name, as_table in (("leaderboard.csv", leaderboard_table), ("consistency.csv", consistency_table)):
         if (folder / name).exists():
             console.print(as_table(pd.read_csv(folder / name)))
+    if (folder / "answers.csv").exists():
+        for row in pd.read_csv(folder / "answers.csv").itertuples():
+            console.print(Text(f"{row.dataset}: {row.question}", "bold"))
+            console.print(Text(f"{row.answer}\n"))
+
+
+def aside(line: str) -> None:
+    """One line on the error stream: what is about to happen."""
+    sys.stderr.write(f"{line}\n")
 
 
 def say(line: str) -> None:
@@ -245,7 +271,9 @@ def text(value: Any) -> str:
         return ", ".join(map(text, value))
     if value is None or isinstance(value, bool):
         return {None: "", True: "yes", False: "no"}[value]
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        return f"{value:,}" if value < LARGE else f"{value:.1e}"
+    return str(value)
 
 
 @contextmanager
@@ -280,6 +308,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without our letters shows ? for them
+    signal.signal(signal.SIGTERM, terminated)
     try:
         raise SystemExit(app(prog_name="kendall", standalone_mode=False))
     except KendallError as error:
@@ -287,6 +316,9 @@ def main() -> None:
     except OSError as error:
         stop(f"{error.filename or 'files'}: {error.strerror or error}")
     except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # which typer's own class stands for
+            number = signal.SIGTERM if isinstance(error.__cause__, Terminated) else signal.SIGINT
+            stop(f"stopped by {number.name}; the same command goes on where its folder's log ends", 128 + number)
         complaint = getattr(error, "format_message", None)  # a wrong word on the command line, in typer's own classes
         if complaint is None:
             raise
@@ -295,10 +327,19 @@ def main() -> None:
         stop(f"{complaint().strip(' .') or 'no command given'}; see {where} --help")
 
 
-def stop(line: str) -> None:
+def stop(line: str, code: int = 2) -> None:
     """Say why, and leave."""
     sys.stderr.write(f"kendall: {' '.join(line.split())}\n")
-    raise SystemExit(2)
+    raise SystemExit(code)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which is treated like the user's interrupt."""
+
+
+def terminated(*_: object) -> None:
+    """On SIGTERM."""
+    raise Terminated
 
 
 if __name__ == "__main__":

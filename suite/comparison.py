@@ -6,10 +6,13 @@ judge, which alone sees what the search did not.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,15 +21,42 @@ from suite.arena import Arena
 from suite.evaluators.recorded import Log, Recorded
 from suite.evaluators.with_resources import WithResources
 from suite.ledger import Ledger, phase_of
-from suite.resources import Resources, open_source
+from suite.resources import FORMULAS, Formulas, Resources, Source, open_source
 from suite.search import run
 from suite.spec import RunSpec, SearcherPart
-from suite.types import Evaluation, Evaluator, GradientSearch, Proxy, Recommendation, Searcher, Trial, Unsupported
+from suite.types import (
+    Architecture,
+    Cost,
+    Evaluation,
+    Evaluator,
+    GradientSearch,
+    Proxy,
+    Recommendation,
+    Searcher,
+    Trial,
+    Unsupported,
+)
 
-MEASUREMENTS, CALIBRATIONS = "measurements.jsonl", "calibrations.json"
-"""Files of measured resources, and of what searchers took as their range before they began."""
+MEASUREMENTS, CALIBRATIONS, STORES = "measurements.jsonl", "calibrations.json", "stores"
+"""Files of measured resources and of what searchers took as their range before they began; folder of their stores."""
 JUDGE_SEED_STEP = 1_000_003
 """Distance of the seeds of one winner's several full trainings: far from any search's own."""
+
+
+class Prediction(Protocol):
+    """A reward that a searcher predicted."""
+
+    arch: Architecture
+    reward: float
+    uncertainty: float
+    threshold: float
+    """The uncertainty up to which it is used in place of a training."""
+    trained: float
+    """What a training gave all the same; nan: there was none."""
+
+    @property
+    def used(self) -> bool:
+        """Whether it stood in for a training."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +75,8 @@ class Outcome:
     """(device seconds, judge error [%]) at each change of the incumbent; empty where judging is not free."""
     ledger: Ledger
     note: str
+    predictions: tuple[Prediction, ...] = ()
+    """Rewards that a model of the searcher's gave; none of them can win."""
 
     @property
     def searcher(self) -> str:
@@ -99,15 +131,18 @@ class Comparison:
     """
 
     def __init__(self, spec: RunSpec, arena: Arena, *, base: Path, out: Path) -> None:
-        self.spec, self.arena = spec, arena
+        self.spec, self.arena, self.base, self.out = spec, arena, base, out
         self.judge = arena.judge_view()
-        sources = [
+        sources: list[Source] = [
             open_source(
                 part.model_dump(), arena.space, arena.dataset, base=base, store=out / MEASUREMENTS, **arena.shape
             )
             for part in spec.resources or ()
-        ]  # fmt: skip
-        self.resources = Resources(arena.space, sources, out / CALIBRATIONS) if sources else None
+        ]
+        given = {name for source in sources for name in source.names}
+        with contextlib.suppress(Unsupported):  # a space without formulas
+            sources.append(Formulas(arena.space, [name for name in FORMULAS if name not in given], **arena.shape))
+        self.resources = Resources(arena.space, sources, out / CALIBRATIONS)
 
     def check(self) -> None:
         """What would fail later fails now.
@@ -138,15 +173,38 @@ class Comparison:
         return (part.proxy or self.spec.proxy or self.spec.full).proxy(self.arena.space, self.arena.side)
 
     def searcher(
-        self, part: SearcherPart, seed: int, resources: Resources | None, **more: object
+        self, part: SearcherPart, seed: int, resources: Resources, **more: object
     ) -> Searcher | GradientSearch:
         """A searcher at its beginning; equal seeds draw equally, whatever the searcher."""
         proxy = self.proxy(part)
-        capabilities: dict[str, object] = {"resources": resources, **more} if resources else more
+        capabilities: dict[str, object] = {"resources": resources, **more}
         if "stages" in options(part.name):
             capabilities = {"stages": self.arena.stages(proxy), **capabilities}
         rng = np.random.default_rng(seed)
         return make(part.name, self.arena.space, proxy, rng, capabilities=capabilities, **part.options)
+
+    def stores(self, part: SearcherPart, seed: int) -> dict[str, Any]:
+        """What outlives a search, for searchers that know of it: weights of blocks, trained samples.
+
+        Each search begins with empty ones of its own, unless the spec names a folder that they share.
+        """
+        known, arena = options(part.name), self.arena
+        if not {"pool", "stores"} & set(known):
+            return {}
+        from suite.stores import Stores
+
+        name, proxy = f"{part.row}/{seed}", self.proxy(part)
+        own = self.out / STORES / arena.dataset / re.sub(r"[^\w.-]+", "_", name)
+        folder = own if self.spec.stores is None else self.base / self.spec.stores
+        run = f"{self.spec.name} {self.spec.short_hash} {arena.dataset} {name}"
+        offered: dict[str, Any] = {}
+        if "stores" in known:
+            offered["stores"] = Stores(folder, arena.space, arena.dataset, run=run)
+        if "pool" in known and part.options.get("akp", True) and arena.trains_blocks:
+            from suite.training.pool import KnowledgePool
+
+            offered["pool"] = KnowledgePool(folder / "pool", arena.space, proxy, run=run, **arena.shape)
+        return offered
 
     def outcome(self, part: SearcherPart, seed: int, log: Log) -> Outcome:
         """One search, judged."""
@@ -174,7 +232,8 @@ class Comparison:
             asked = [Trial(answer.trial.arch, arena.full, seed=seed) for _, answer in changes]
             errors = map(arena.judge_error, self.judge.evaluate(asked))
             incumbents = [(device_s, error) for (device_s, _), error in zip(changes, errors, strict=True)]
-        return Outcome(part, seed, last, error, regret, tuple(incumbents), ledger, search.note)
+        predictions = tuple(search.predictions)
+        return Outcome(part, seed, last, error, regret, tuple(incumbents), ledger, search.note, predictions)
 
 
 class Search:
@@ -183,8 +242,9 @@ class Search:
     def __init__(self, comparison: Comparison, part: SearcherPart, seed: int, log: Log) -> None:
         self.spec, self.arena, self.part, self.seed, self.log = comparison.spec, comparison.arena, part, seed, log
         self.name, self.ledger, self.proxy = f"{part.row}/{seed}", Ledger(), comparison.proxy(part)
-        self.resources = comparison.resources.view() if comparison.resources else None
-        self.searcher = comparison.searcher(part, seed, self.resources)
+        self.resources = comparison.resources.view()
+        self.stores = comparison.stores(part, seed)
+        self.searcher = comparison.searcher(part, seed, self.resources, **self.stores)
 
     def steps(self) -> Iterator[Recommendation]:
         """What the search would hand over, as it goes on."""
@@ -192,8 +252,8 @@ class Search:
 
     def asked(self, searcher: Searcher) -> Iterator[Recommendation]:
         """By questions and answers."""
-        view = self.arena.search_view(self.name)
-        if self.resources:
+        view = self.arena.search_view(self.name, pool=self.stores.get("pool"))
+        if self.spec.resources:
             view = WithResources(view, self.resources)
         return run(
             Audited(searcher, self.ledger, self.arena.full),
@@ -236,7 +296,7 @@ class Search:
         for answer in self.arena.learn(
             searcher, self.proxy, seed=self.seed, run=self.name, recipe=self.part.recipe, done=len(known)
         ):
-            if self.resources:
+            if self.spec.resources:
                 more = self.resources.of(answer.trial.arch, self.proxy)
                 answer = replace(answer, metrics={**answer.metrics, **more})
             self.log.append(self.arena.dataset, self.name, "search", answer)
@@ -252,9 +312,18 @@ class Search:
         self.arena.search_over(self.name)
         for answer in last.over_budget if last and not self.arena.simulated else ():
             self.ledger.add(phase_of(answer.trial, self.arena.full), answer.cost)
-        for cost in self.resources.costs if self.resources else ():
+        for cost in self.resources.costs:
             self.ledger.add("measuring", cost)
+        for prediction in self.predictions:
+            if prediction.used:
+                self.ledger.add("predicted", Cost(0.0, self.arena.device, None, 0.0))
         return self.ledger
+
+    @property
+    def predictions(self) -> Sequence[Prediction]:
+        """Rewards that the searcher did not pay a training for, and what became of those that it checked."""
+        found: Sequence[Prediction] = getattr(self.searcher, "predictions", ())
+        return found
 
     @property
     def note(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeAlias
@@ -17,7 +17,7 @@ from suite.evaluators.recorded import Log
 from suite.folder import TRIALS, Folder, Row
 from suite.spaces import SPACES
 from suite.spec import Common, RunSpec, StudySpec
-from suite.types import JSON
+from suite.types import JSON, Architecture
 
 Progress: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 """(what, how many) -> a context whose value is called once a step done."""
@@ -47,6 +47,10 @@ def run(
     winners: list[Row] = []
     curve: list[Row] = []
     accounts: list[Row] = []
+    fronts: list[Row] = []
+    volumes: list[Row] = []
+    predictions: list[Row] = []
+    objectives = spec.objectives or ["val_error"]
     with Folder(out, spec.resolved(), resume=resume) as folder:
         folder.describe(where(arenas, command))
         with Log(out / TRIALS, SPACES[spec.space]) as log:
@@ -60,11 +64,22 @@ def run(
                     board.append(leaderboard.leaderboard_row(of_one, each, command))
                     winners += leaderboard.winner_rows(of_one, each)
                     accounts += leaderboard.ledger_rows(of_one, each)
+                    predictions += leaderboard.prediction_rows(of_one, each)
+                    if len(objectives) > 1:
+                        fronts += leaderboard.front_rows(of_one, each, objectives)
                 curve += leaderboard.anytime_rows(outcomes, each)
+                if len(objectives) > 1:
+                    volumes += leaderboard.hypervolume_rows(outcomes, each, objectives, spec.reference)
         folder.write_csv("winners.csv", leaderboard.WINNERS, winners)
         folder.write_csv("ledger.csv", leaderboard.LEDGER, accounts)
-        if curve:
-            folder.write_csv("anytime.csv", leaderboard.ANYTIME, curve)
+        for name, columns, found in (
+            ("anytime.csv", leaderboard.ANYTIME, curve),
+            ("fronts.csv", (*leaderboard.FRONTS, *objectives), fronts),
+            ("hypervolume.csv", leaderboard.HYPERVOLUMES, volumes),
+            ("predictions.csv", leaderboard.PREDICTIONS, predictions),
+        ):
+            if found:
+                folder.write_csv(name, columns, found)
         folder.write_csv("leaderboard.csv", leaderboard.LEADERBOARD, board)
     return out
 
@@ -84,22 +99,17 @@ def conduct(
         command: What makes these results again.
         resume: Go on in a folder that holds some.
         progress: Shows how far it is.
-        announce: Hears what is planned and what it will cost, before it starts; finding out takes a few short trainings.
+        announce: Hears what is planned and what it will cost, before it starts; that takes a few short trainings.
 
     Raises:
         BadInput: The spec, the data or the folder is wrong.
         Unsupported: The table or space cannot serve the spec.
     """
-    space = SPACES[spec.space]
-    early = study.architectures(spec, space, base) if spec.architectures.quick is None else ()
-    arenas = open_arenas(spec, base, out)
-    for each in arenas:
-        study.check(spec, each)
-    archs = early or study.architectures(spec, space, base, study.quick_score(spec, arenas[0]))
+    arenas, archs = prepared(spec, base, out)
     if announce is not None:
-        for each in arenas:
-            announce(f"{each.dataset}: {len(archs):,} networks, {study.price(spec, each, archs)}")
-    findings = study.Findings(spec, command)
+        for line in priced(spec, arenas, archs):
+            announce(line)
+    space, findings = SPACES[spec.space], study.Findings(spec, command)
     with Folder(out, spec.resolved(), resume=resume) as folder:
         folder.describe(where(arenas, command))
         with contextlib.ExitStack() as held:
@@ -110,9 +120,38 @@ def conduct(
                 with progress(f"statistics on {each.dataset}", 1) as tick:
                     findings.add(done)
                     tick()
+        folder.write("scores.csv", findings.written_scores())
         for name, columns, rows in findings.tables():
             folder.write_csv(name, columns, rows)
     return out
+
+
+def planned(spec: StudySpec, *, base: Path) -> list[str]:
+    """What a study would train and what that would cost, a line a data set; nothing is kept.
+
+    Raises:
+        BadInput, Unsupported: As `conduct`.
+    """
+    with tempfile.TemporaryDirectory(prefix="kendall-") as scratch:
+        arenas, archs = prepared(spec, base, Path(scratch))
+        return list(priced(spec, arenas, archs))
+
+
+def prepared(spec: StudySpec, base: Path, out: Path) -> tuple[list[Arena], tuple[Architecture, ...]]:
+    """A study's data sets and networks, checked."""
+    space, part = SPACES[spec.space], spec.architectures
+    early = study.architectures(spec, space, base) if part.quick is None and not part.all else ()
+    arenas = open_arenas(spec, base, out)
+    for each in arenas:
+        study.check(spec, each)
+    held = study.held(arenas) if part.all else None
+    return arenas, early or study.architectures(spec, space, base, study.quick_score(spec, arenas[0]), held)
+
+
+def priced(spec: StudySpec, arenas: list[Arena], archs: tuple[Architecture, ...]) -> Iterator[str]:
+    """A line a data set."""
+    for each in arenas:
+        yield f"{each.dataset}: {len(archs):,} networks, {study.price(spec, each, archs)}"
 
 
 def open_arenas(spec: Common, base: Path, out: Path) -> list[Arena]:

@@ -12,6 +12,7 @@ from suite.arena import Arena
 from suite.comparison import Outcome
 from suite.folder import Row
 from suite.ledger import Ledger, gpu_days
+from suite.pareto import hypervolume, reference_point
 
 LEADERBOARD = (
     "searcher", "space", "dataset", "evaluator", "seeds", "judge", "judge_error_mean", "judge_error_low",
@@ -28,6 +29,15 @@ ANYTIME = (
 LEDGER = (
     "searcher", "space", "dataset", "phase", "clock", "device", "evaluations", "device_s", "gpu_days", "macs",
     "energy_j",
+)  # fmt: skip
+FRONTS = ("searcher", "space", "dataset", "seed", "architecture")
+"""And a column for each objective."""
+HYPERVOLUMES = (
+    "searcher", "space", "dataset", "objectives", "reference", "seeds", "hypervolume_mean", "hypervolume_low",
+    "hypervolume_high",
+)  # fmt: skip
+PREDICTIONS = (
+    "searcher", "space", "dataset", "seed", "architecture", "predicted", "uncertainty", "threshold", "used", "trained",
 )  # fmt: skip
 CURVE_POINTS = 60
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -131,6 +141,67 @@ def winner_rows(outcomes: Sequence[Outcome], arena: Arena) -> Iterator[Row]:
             "evaluations": last.evaluations if last else 0,
             "search_device_s": last.device_s if last else 0.0,
         }
+
+
+def front_rows(outcomes: Sequence[Outcome], arena: Arena, objectives: Sequence[str]) -> Iterator[Row]:
+    """One line a network on the front of a search, best first objective first."""
+    for outcome in outcomes:
+        for answer in outcome.last.front if outcome.last else ():
+            yield {
+                "searcher": outcome.searcher,
+                **place(arena),
+                "seed": outcome.seed,
+                "architecture": arena.space.text(answer.trial.arch),
+                **{name: answer.metrics[name] for name in objectives},
+            }
+
+
+def hypervolume_rows(
+    by_searcher: Mapping[str, Sequence[Outcome]], arena: Arena, objectives: Sequence[str],
+    reference: Mapping[str, float] | None,
+) -> Iterator[Row]:  # fmt: skip
+    """One line a searcher: what its fronts dominate, up to one reference point for all; 0 without a front.
+
+    Without a reference it is the worst of all fronts, and a tenth of their range beyond.
+    """
+    fronts = {
+        searcher: [[[a.metrics[name] for name in objectives] for a in o.last.front] if o.last else [] for o in outcomes]
+        for searcher, outcomes in by_searcher.items()
+    }
+    points = [point for of_one in fronts.values() for front in of_one for point in front]
+    if not points:
+        return
+    corner = reference_point(points) if reference is None else tuple(reference[name] for name in objectives)
+    for searcher, of_one in fronts.items():
+        volumes = [hypervolume(np.array(front), corner) if front else 0.0 for front in of_one]
+        mean, low, high, _ = student(volumes)
+        yield {
+            "searcher": searcher,
+            **place(arena),
+            "objectives": ", ".join(objectives),
+            "reference": ", ".join(f"{value:g}" for value in corner),
+            "seeds": len(volumes),
+            "hypervolume_mean": mean,
+            "hypervolume_low": low,
+            "hypervolume_high": high,
+        }
+
+
+def prediction_rows(outcomes: Sequence[Outcome], arena: Arena) -> Iterator[Row]:
+    """One line a reward that a searcher predicted: used in place of a training, or checked by one."""
+    for outcome in outcomes:
+        for prediction in outcome.predictions:
+            yield {
+                "searcher": outcome.searcher,
+                **place(arena),
+                "seed": outcome.seed,
+                "architecture": arena.space.text(prediction.arch),
+                "predicted": prediction.reward,
+                "uncertainty": prediction.uncertainty,
+                "threshold": prediction.threshold,
+                "used": int(prediction.used),
+                "trained": prediction.trained,
+            }
 
 
 def ledger_rows(outcomes: Sequence[Outcome], arena: Arena) -> Iterator[Row]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from suite.types import Cost, KendallError, Proxy, Trial
 
-PHASES = ("search", "proxy", "full training", "measuring", "judging")
-"""The searcher's own training (supernets, controllers), candidates under a proxy, candidates in full, latency and
-energy of candidates, the judge's training."""
+CHARGED = ("search", "proxy", "full training")
+"""What a searcher pays for: its own training (supernets, controllers), candidates under a proxy, candidates in full."""
+PHASES = (*CHARGED, "predicted", "measuring", "judging")
+"""And beside it: rewards that a model gave for nothing, latency and energy of candidates, the judge's training."""
 DAY_S = 86_400.0
 
 
@@ -69,12 +70,12 @@ class Ledger:
 
     @property
     def device(self) -> str:
-        """The one device whose seconds these are; several of one clock are joined by " + ".
+        """The one device whose seconds these are, those of measuring aside; several of one clock are joined by " + ".
 
         Raises:
             MixedClocks: Simulated and measured seconds are both here.
         """
-        devices = sorted({device for _, device in self.accounts})
+        devices = sorted({device for phase, device in self.accounts if phase != "measuring"})
         if len({Cost(0.0, device).simulated for device in devices}) > 1:
             raise MixedClocks(f"simulated and measured seconds do not add up: {', '.join(devices)}")
         return " + ".join(devices)
@@ -82,7 +83,7 @@ class Ledger:
     @property
     def clock(self) -> str:
         """ "simulated" or "measured"; empty if nothing was counted."""
-        if not self.accounts:
+        if not self.device:
             return ""
         return "simulated" if Cost(0.0, self.device).simulated else "measured"
 

@@ -196,8 +196,10 @@ class RunSpec(Common):
     """Where metrics beside the error come from; None: what the evaluator gives."""
     constraints: dict[str, float] | None = None
     """Metric -> the largest value that is feasible."""
+    stores: str | None = None
+    """Folder of what searches hand on to later ones: weights, trained samples; None: each begins with nothing."""
     reference: dict[str, float] | None = None
-    """Objective -> its coordinate of the reference point of hypervolumes; None: the worst value that any search saw."""
+    """Objective -> its coordinate of the reference point of hypervolumes; None: beyond the worst of all fronts."""
 
     @model_validator(mode="after")
     def fitting(self) -> Self:
@@ -342,6 +344,8 @@ class StudySpec(Common):
     """Rank by the area under the training loss too, where it is known."""
     levels: LevelsPart | None = None
     """None: as in `suite.proxies`."""
+    truth: Literal["judge", "validation"] = "judge"
+    """What proxies are compared with; "validation": what a search sees of full training on a table."""
     reference: str | None = None
     """The proxy that all others are compared with; None: all pairs."""
     reach: list[Annotated[float, Field(gt=-1, lt=1)]] | None = None

@@ -53,7 +53,8 @@ class Analytic:
             before = 0
         self.trained[trial.whole] = max(trial.epochs, self.trained.get(trial.whole, 0))
         error = self.error(trial.arch) + 30.0 / trial.epochs
-        metrics = {"val_error": error, "params": float(sum(trial.arch)) if math.isfinite(error) else math.inf}
+        sizes = {"params": float(sum(trial.arch)), "macs": 1000.0 + sum(trial.arch)}
+        metrics = {"val_error": error, **(sizes if math.isfinite(error) else dict.fromkeys(sizes, math.inf))}
         seconds = self.seconds(trial.arch) * (trial.epochs - before)
         failure = "" if math.isfinite(error) else "diverged"
         return Evaluation(trial, metrics, Cost(seconds, "table:formula"), failure)

@@ -112,6 +112,14 @@ def test_unknown_seconds_stay_unknown_in_the_sum():
     assert total["evaluations"] == 2
 
 
-def test_there_are_four_phases():
-    with pytest.raises(ValueError, match="no phase 'training'; there are search, proxy, full training, judging"):
+def test_an_unknown_phase_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="no phase 'training'; there are search, proxy, full training, predicted, meas"):
         Ledger().add("training", Cost(1.0, "CPU"))
+
+
+def test_seconds_of_measuring_are_told_apart_and_mix_with_none():
+    ledger = Ledger()
+    ledger.add("proxy", Cost(5.0, "table:GTX 1080 Ti"))
+    ledger.add("measuring", Cost(1.0, "CPU"))
+    assert (ledger.device, ledger.clock) == ("table:GTX 1080 Ti", "simulated")
+    assert [(row["phase"], row["clock"]) for row in ledger.rows()] == [("proxy", "simulated"), ("measuring", "measured")]

@@ -286,7 +286,7 @@ def test_a_failure_at_a_later_stage_leaves_the_incumbent():
 
 
 def test_an_objective_that_the_evaluator_does_not_give_is_refused_with_those_it_gives():
-    with pytest.raises(Unsupported, match="analytic gives no objective 'latency_ms'; it gives params, val_error"):
+    with pytest.raises(Unsupported, match="analytic gives no objective 'latency_ms'; it gives macs, params, val_error"):
         search(Listed(1), Analytic(SPACE), objectives=("val_error", "latency_ms"), evaluations=1)
 
 
@@ -322,7 +322,7 @@ def test_a_searcher_with_an_objective_of_its_own_gets_its_winner_by_it():
 
 
 def test_a_constraint_on_an_unknown_metric_is_refused_with_those_there_are():
-    with pytest.raises(Unsupported, match="analytic gives no metric 'energy_mj'; it gives params, val_error"):
+    with pytest.raises(Unsupported, match="analytic gives no metric 'energy_mj'; it gives macs, params, val_error"):
         search(Listed(1), Analytic(SPACE), constraints={"energy_mj": 1.0}, evaluations=1)
 
 

@@ -18,11 +18,12 @@ from suite.networks.learner import Batch, Learner
 from suite.networks.supernet import Supernet
 from suite.spaces import SPACES, SearchSpace
 from suite.training.data import load
-from suite.training.differentiable import differentiable, epochs
+from suite.training.differentiable import epochs, recommendations
 from suite.types import BadInput, GradientSearch, Proxy
 
 NB201 = SPACES["nas_bench_201"]
-TINY = Proxy(7, channels=4, resolution=8, samples=0.05, cells=1)
+TINY = Proxy(7, channels=4, resolution=8, samples=0.02, cells=1)
+SHORT = Proxy(2, channels=4, resolution=8, samples=0.02, cells=1)
 RECIPE = {"batch_size": 16, "lr": 0.025, "lr_min": 0.001, "grad_clip": 5.0}
 GROUPS = (slice(0, 2), slice(2, 5))
 
@@ -76,17 +77,16 @@ def flat(mixtures: Tensor) -> Tensor:
     return torch.ones(len(mixtures))
 
 
-@pytest.mark.parametrize("off", [{"eps_max": 0.0}, {"iterations": 0}])
-def test_1_without_a_shift_it_is_first_order_darts_with_a_warm_up_of_five_epochs(off, tmp_path):
-    base = DARTS(NB201, TINY, np.random.default_rng(0), warmup_epochs=5)
-    assert trace(search(**off), tmp_path / "off") == trace(base, tmp_path / "base")
+def test_1_without_a_shift_it_is_first_order_darts_with_a_warm_up_of_five_epochs(tmp_path):
+    base = trace(DARTS(NB201, TINY, np.random.default_rng(0), warmup_epochs=5), tmp_path / "base")
+    assert trace(search(eps_max=0.0), tmp_path / "no box") == base
+    assert trace(search(iterations=0), tmp_path / "no iteration") == base
+    assert len(base[0]) == 7
 
 
 def test_1_the_shift_changes_the_trace(tmp_path):
-    proxy = Proxy(2, channels=4, resolution=8, samples=0.05, cells=1)
-    shifting = search(proxy=proxy)
-    still = search(proxy=proxy, eps_max=0.0)
-    assert trace(shifting, tmp_path / "a", proxy) != trace(still, tmp_path / "b", proxy)
+    still = trace(search(proxy=SHORT, eps_max=0.0), tmp_path / "still", SHORT)
+    assert trace(search(proxy=SHORT), tmp_path / "shifting", SHORT) != still
 
 
 def test_2_the_shift_and_the_weights_step_leave_alpha_and_its_optimiser_as_they_were():
@@ -215,23 +215,21 @@ def test_the_kernel_keeps_the_spread_that_it_has_in_dartss_cells(space, expected
 
 
 def test_it_is_a_gradient_search_that_logs_its_samples_and_hands_over_the_best_epoch(tmp_path):
-    searcher = search(warmup_epochs=0)
+    proxy = Proxy(3, channels=4, resolution=8, samples=0.02, cells=1)
+    searcher = search(proxy=proxy, warmup_epochs=1)
     assert isinstance(searcher, GradientSearch)
     assert searcher.keep == "best"
-    found = list(differentiable(searcher, load("digits"), TINY, checkpoints=tmp_path, recipe=RECIPE))
-    answers = list(epochs(search(warmup_epochs=0), load("digits"), TINY, checkpoints=tmp_path, recipe=RECIPE))
+    answers = list(epochs(searcher, load("digits"), proxy, checkpoints=tmp_path, recipe=RECIPE))
     errors = [answer.metrics["val_error"] for answer in answers]
-    assert found[-1].best == answers[errors.index(min(errors))]
+    assert list(recommendations(answers, searcher.keep))[-1].best == answers[errors.index(min(errors))]
     assert all(1 <= answer.curve[0]["effective_samples"] <= 3 for answer in answers)
-    assert [answer.curve[0]["eps"] for answer in answers] == [radius(epoch, 7, 0.25) for epoch in range(7)]
+    assert [answer.curve[0]["eps"] for answer in answers] == [radius(epoch, 3, 0.25) for epoch in range(3)]
 
 
 def test_a_search_that_goes_on_is_the_search_in_one_go(tmp_path):
-    proxy = Proxy(2, channels=4, resolution=8, samples=0.05, cells=1)
-    whole = trace(search(proxy=proxy, warmup_epochs=1), tmp_path / "whole", proxy)
-    cut = search(proxy=proxy, warmup_epochs=1)
-    next(epochs(cut, load("digits"), proxy, checkpoints=tmp_path / "cut", recipe=RECIPE))
-    assert trace(search(proxy=proxy, warmup_epochs=1), tmp_path / "cut", proxy) == whole
+    whole = trace(search(proxy=SHORT, warmup_epochs=1), tmp_path / "whole", SHORT)
+    next(epochs(search(proxy=SHORT, warmup_epochs=1), load("digits"), SHORT, checkpoints=tmp_path, recipe=RECIPE))
+    assert trace(search(proxy=SHORT, warmup_epochs=1), tmp_path, SHORT) == whole
 
 
 @pytest.mark.parametrize(

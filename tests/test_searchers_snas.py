@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from pathlib import Path
@@ -14,7 +15,19 @@ import torch
 from torch import Tensor
 
 from searchers._costs import cost, places, shares, table
-from searchers.snas import DROP_PATH, LEVELS, SNAS, SNASBilevel, concrete, log_density, penalty, reachable, temperature
+from searchers.darts import DARTS
+from searchers.snas import (
+    DROP_PATH,
+    LEVELS,
+    SNAS,
+    WAYS,
+    SNASBilevel,
+    concrete,
+    log_density,
+    penalty,
+    reachable,
+    temperature,
+)
 from suite.networks.learner import Batch, Learner
 from suite.networks.supernet import Supernet
 from suite.spaces import SPACES, SearchSpace
@@ -28,8 +41,8 @@ TOY_SLOPES = torch.tensor([1.0, 2.5, 0.2], dtype=torch.float64)
 TOY_PAIRS = torch.tensor([[0.0, 1.2, -0.7], [1.2, 0.0, 0.4], [-0.7, 0.4, 0.0]], dtype=torch.float64)
 TEMPERATURES = [1.0, 0.5, 0.1, 0.03]
 NB201, EDGES = SPACES["nas_bench_201"], SPACES["darts_edges"]
-TINY = Proxy(3, channels=4, resolution=8, samples=0.1, cells=1)
-RECIPE = {"batch_size": 32, "lr": 0.025, "lr_min": 0.001, "grad_clip": 5.0}
+TINY = Proxy(2, channels=4, resolution=8, samples=0.04, cells=1)
+RECIPE = {"batch_size": 16, "lr": 0.025, "lr_min": 0.001, "grad_clip": 5.0}
 
 
 def search(cls: type[SNAS] = SNAS, space: SearchSpace = NB201, proxy: Proxy = TINY, **options: Any) -> SNAS:
@@ -73,6 +86,7 @@ def uniform(draws: int, options: int = 3, seed: int = 0) -> Tensor:
     return torch.rand(draws, options, generator=generator, dtype=torch.float64)
 
 
+@functools.cache
 def gradients(draws: int, tau: float) -> Tensor:
     """Search gradients of the toy, one a draw, shape (draws, 3)."""
     logits = TOY.expand(draws, 3).clone().requires_grad_()
@@ -275,16 +289,16 @@ def test_7_the_temperature_is_linear_over_its_horizon():
 def test_5_a_larger_eta_never_raises_the_expected_cost_at_convergence(way, form):
     """A frozen loss prefers the dearest of three options; logits decay, so that there is an optimum."""
     costs = torch.tensor([[[[1.0, 1, 1], [50.0, 50, 50], [2500.0, 2500, 2500]]]], dtype=torch.float64)
-    draws, loss = uniform(300)[:, None], torch.tensor([1.0, 0.6, 0.2], dtype=torch.float64)
-    counted = torch.full((1, 1), 1 / 300, dtype=torch.float64)
+    draws, loss = uniform(100)[:, None], torch.tensor([1.0, 0.6, 0.2], dtype=torch.float64)
+    counted = torch.full((1, 1), 1 / 100, dtype=torch.float64)
 
     def converged(eta: float) -> tuple[float, float]:
         logits = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
-        solver = torch.optim.LBFGS([logits], max_iter=300, line_search_fn="strong_wolfe", tolerance_grad=1e-10)
+        solver = torch.optim.LBFGS([logits], max_iter=100, line_search_fn="strong_wolfe", tolerance_grad=1e-10)
 
         def parts() -> tuple[Tensor, Tensor]:
             log_z = concrete(logits, draws, 0.5)
-            each = logits.expand(300, 1, 3)
+            each = logits.expand(100, 1, 3)
             return (log_z.exp() @ loss).mean(), penalty(log_z, each, 0.5, costs, counted, way=way, form=form)
 
         def total() -> Tensor:
@@ -298,7 +312,7 @@ def test_5_a_larger_eta_never_raises_the_expected_cost_at_convergence(way, form)
         logits = logits.detach()
         return float(parts()[1].detach()), float(logits.softmax(-1) @ costs[0, 0, :, 0])
 
-    found = [converged(eta * (1e-3 if form == "linear" else 1)) for eta in (0, 0.01, 0.03, 0.1, 0.2, 0.3, 1.0)]
+    found = [converged(eta * (1e-3 if form == "linear" else 1)) for eta in (0, 0.03, 0.1, 0.2, 0.3, 1.0)]
     for dearer, cheaper in itertools.pairwise(found):
         assert dearer[0] >= cheaper[0]
         assert dearer[1] >= cheaper[1]
@@ -313,26 +327,26 @@ def test_both_variants_are_gradient_searches_that_the_loop_runs(cls, tmp_path):
     searcher = search(cls)
     assert isinstance(searcher, GradientSearch)
     found = answers(searcher, tmp_path)
-    assert [one.trial.epochs for one in found] == [1, 2, 3]
+    assert [one.trial.epochs for one in found] == [1, 2]
     assert all(0 < one.metrics["val_error"] <= 100 for one in found)
-    assert all(one.trial.arch == tuple(searcher.logits.argmax(1).tolist()) for one in found[-1:])
+    assert found[-1].trial.arch == tuple(searcher.logits.argmax(1).tolist())
     assert {"temperature", "entropy", "degenerate"} <= set(found[0].curve[0])
 
 
-@pytest.mark.parametrize("way", ["reparametrization", "discrete", "policy_gradient"])
-def test_5_without_eta_the_trace_is_the_unconstrained_one_bit_for_bit(way, tmp_path):
+def test_5_without_eta_the_trace_is_the_unconstrained_one_bit_for_bit(tmp_path):
     class Unconstrained(SNAS):
         def penalty(self, log_z: Tensor) -> None:
             return None
 
-    def of(searcher: SNAS) -> tuple[Any, ...]:
-        cells, said, logits = trace(searcher, tmp_path / f"{type(searcher).__name__} {searcher.eta} {way}")
+    def of(searcher: SNAS, folder: str) -> tuple[Any, ...]:
+        cells, said, logits = trace(searcher, tmp_path / folder)
         return cells, [{k: v for k, v in entry.items() if k != "resource"} for entry in said], logits
 
-    free = of(search(Unconstrained))
-    assert of(search(eta=0)) == free
-    assert of(search(eta=1e-30, resource=way)) == free  # the term is computed and too small for a float to notice
-    assert of(search(eta=1.0, resource=way)) != free
+    free = of(search(Unconstrained), "free")
+    assert of(search(eta=0), "0") == free
+    for way in WAYS:  # the term is computed and too small for a float to notice; then it is not
+        assert of(search(eta=1e-30, resource=way), f"tiny {way}") == free
+        assert of(search(eta=1.0, resource=way), f"1 {way}") != free
 
 
 def test_5_a_larger_eta_ends_in_a_cheaper_distribution(tmp_path):
@@ -340,7 +354,7 @@ def test_5_a_larger_eta_ends_in_a_cheaper_distribution(tmp_path):
         searcher = search(eta=eta, alpha_lr=0.05)
         return answers(searcher, tmp_path / str(eta))[-1].curve[0]["resource"]
 
-    found = [resource(eta) for eta in (1e-9, 1e-2, 0.1, 1.0)]
+    found = [resource(eta) for eta in (1e-9, 0.1, 1.0)]
     assert all(dearer > cheaper for dearer, cheaper in itertools.pairwise(found))
 
 
@@ -501,3 +515,19 @@ def test_what_cannot_be_is_refused_in_one_line(options, message):
 def test_levels_of_eta():
     assert [search(eta=name).eta for name in LEVELS] == [1.5e-3, 5e-3, 1e-2]
     assert search(space=SPACES["darts"], two_edges=True).two_edges
+
+
+@pytest.mark.slow
+def test_8_the_child_is_what_was_trained_and_dartss_is_not(tmp_path):
+    """Digits, the last five of 30 epochs, where the temperature is 0.16 to 0.03. Half a minute of one core."""
+    proxy = Proxy(30, channels=4, resolution=8, samples=0.5, cells=1)
+
+    def gaps(searcher: SNAS | DARTS, folder: str) -> list[float]:
+        recipe = {"batch_size": 64, "lr": 0.025, "lr_min": 0.001, "grad_clip": 5.0}
+        found = epochs(searcher, load("digits"), proxy, checkpoints=tmp_path / folder, recipe=recipe)
+        return [one.curve[0]["child_error"] - one.curve[0]["val_error"] for one in found][-5:]
+
+    ours = float(np.mean(gaps(search(proxy=proxy, alpha_lr=0.02), "snas")))
+    theirs = float(np.mean(gaps(DARTS(NB201, proxy, np.random.default_rng(0), alpha_lr=0.02), "darts")))
+    print(f"gap: snas {ours:.1f}, darts {theirs:.1f} points")
+    assert ours < theirs / 2

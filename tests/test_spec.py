@@ -24,11 +24,13 @@ from suite.spec import (
     ArchitecturesPart,
     BudgetPart,
     Common,
+    LevelsPart,
     LivePart,
     ProxyPart,
     ResourcePart,
     RunSpec,
     SearcherPart,
+    StudyProxyPart,
     StudySpec,
     TablePart,
     check,
@@ -311,6 +313,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "Both": Common, "`kendall run`": RunSpec, "`kendall study`": StudySpec, "`[evaluator]`, kind table": TablePart,
     "`[evaluator]`, kind live": LivePart, "Proxies": ProxyPart, "`[budget]`": BudgetPart,
     "`[[searchers]]`": SearcherPart, "`[[resources]]`": ResourcePart, "`[architectures]`": ArchitecturesPart,
+    "`[[proxies]]`": StudyProxyPart, "`[levels]`": LevelsPart,
 }  # fmt: skip
 
 
@@ -339,6 +342,8 @@ def test_the_page_documents_every_key_and_its_default(heading):
     for name, entry in fields.items():
         if entry.is_required():
             assert table[name] == "needed", name
+        elif entry.default == [1.0]:
+            assert table[name] == "`1.0`"  # one value may be written without its list
         elif isinstance(entry.default, BaseModel) or entry.default is None or entry.default == "":
             assert table[name] not in ("", "needed"), name  # in words: what happens if it is left out
         else:

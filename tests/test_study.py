@@ -59,6 +59,11 @@ def trained(tmp_path_factory) -> Path:
     return live(tmp_path_factory.mktemp("study") / "out")
 
 
+def trainings(out: Path) -> list[dict[str, str]]:
+    """Lines of consistency.csv that are trainings to the end of their schedule."""
+    return [row for row in rows(out / "consistency.csv") if row["kind"] == "schedule"]
+
+
 def scores(out: Path, proxy: str, column: str) -> dict[str, dict[str, float]]:
     """Seed -> architecture -> value."""
     found: dict[str, dict[str, float]] = {}
@@ -79,7 +84,7 @@ def truth(out: Path, *, mean: bool) -> dict[str, float]:
 def test_every_measure_follows_from_the_scores(request, which):
     out = request.getfixturevalue(which)
     against = truth(out, mean=which == "trained")
-    for row in rows(out / "consistency.csv"):
+    for row in trainings(out):
         ((_, errors),) = scores(out, row["proxy"], "val_error").items()
         assert int(row["n"]) == len(errors) == len(against)
         x, y = np.array([errors[arch] for arch in against]), np.array(list(against.values()))
@@ -96,7 +101,7 @@ def test_every_measure_follows_from_the_scores(request, which):
 def test_a_speed_up_is_full_training_over_the_proxy_as_the_search_would_pay_it(request, which):
     out = request.getfixturevalue(which)
     full = [seconds for of in scores(out, "full", "device_s").values() for seconds in of.values()]
-    for row in rows(out / "consistency.csv"):
+    for row in trainings(out):
         (proxy,) = scores(out, row["proxy"], "device_s").values()
         assert number(row["device_s"]) == pytest.approx(np.mean(list(proxy.values())))
         assert number(row["full_device_s"]) == pytest.approx(np.mean(full))
@@ -106,13 +111,13 @@ def test_a_speed_up_is_full_training_over_the_proxy_as_the_search_would_pay_it(r
 def test_speed_ups_on_the_toy_table_are_the_ratio_of_epochs(folder, others):
     """Whatever number of runs the judge takes the mean of."""
     for out in (folder, others):
-        for row in rows(out / "consistency.csv"):
+        for row in trainings(out):
             assert number(row["speedup_device"]) == pytest.approx(EPOCHS / int(row["epochs"]))
             assert number(row["speedup_macs"]) == pytest.approx(EPOCHS / int(row["epochs"]))
 
 
 def test_a_live_speed_up_in_multiply_adds_is_counted(trained):
-    (row,) = rows(trained / "consistency.csv")
+    (row,) = trainings(trained)
     assert 2 <= number(row["speedup_macs"]) < 2.3  # two epochs and a look at the test images for one epoch
     assert (row["clock"], row["judge"]) == ("measured", "test")
 
@@ -123,20 +128,20 @@ def test_a_live_speed_up_in_multiply_adds_is_counted(trained):
 def test_the_ceiling_of_a_table_with_a_test_split_is_full_validation_against_its_mean(folder):
     valid, judged = (scores(folder, "full", column) for column in ("val_error", "judge_error"))
     taus = [scipy.stats.kendalltau(list(valid[s].values()), list(judged[s].values())).statistic for s in valid]
-    for row in rows(folder / "consistency.csv"):
+    for row in trainings(folder):
         assert row["ceiling"] == "full validation, the table's test mean"
         assert number(row["ceiling_tau"]) == pytest.approx(np.mean(taus))
         assert number(row["ceiling_low"]) < number(row["ceiling_tau"]) < number(row["ceiling_high"])
 
 
 def test_full_training_as_a_proxy_reaches_its_ceiling(folder):
-    full = next(row for row in rows(folder / "consistency.csv") if row["epochs"] == str(EPOCHS))
+    full = next(row for row in trainings(folder) if row["epochs"] == str(EPOCHS))
     assert number(full["tau"]) == pytest.approx(number(full["ceiling_tau"]), abs=0.1)
     assert number(full["speedup_device"]) == 1
 
 
 def test_the_ceiling_without_a_test_split_is_each_run_against_the_others_and_no_run_against_itself(others):
-    (row,) = rows(others / "consistency.csv")
+    (row,) = trainings(others)
     assert row["ceiling"] == "full validation, other seeds"
     assert row["seeds_full"] == "3"  # five were asked for: the fourth would be the first again
     valid = scores(others, "full", "val_error")
@@ -147,7 +152,7 @@ def test_the_ceiling_without_a_test_split_is_each_run_against_the_others_and_no_
 
 
 def test_the_ceiling_of_live_training_is_one_seeds_validation_against_the_others_test(trained):
-    (row,) = rows(trained / "consistency.csv")
+    (row,) = trainings(trained)
     assert (row["ceiling"], row["seeds_full"]) == ("full validation, other seeds' test", "2")
     valid, test = (np.array([list(of.values()) for of in scores(trained, "full", c).values()]).T
                    for c in ("val_error", "test_error"))  # fmt: skip
@@ -161,7 +166,7 @@ def test_the_ceiling_of_live_training_is_one_seeds_validation_against_the_others
 )
 def test_one_full_training_of_a_table_has_a_ceiling_too(tmp_path, kind, table):
     out = conducted(tmp_path / "out", table=toy_table(**table), full_seeds=1)
-    (row,) = rows(out / "consistency.csv")
+    (row,) = trainings(out)
     valid, judged = (next(iter(scores(out, "full", column).values())) for column in ("val_error", "judge_error"))
     assert (row["ceiling"], row["seeds_full"]) == (kind, "1")
     expected = scipy.stats.kendalltau(list(valid.values()), list(judged.values())).statistic
@@ -185,15 +190,15 @@ def test_only_test_errors_stand_in_the_column_of_test_errors(folder, others):
 
 
 def test_proxies_are_asked_of_the_search_view_alone(folder, trained):
-    for out in (folder, trained):
-        for line in (out / "trials.jsonl").read_text().splitlines():
-            row = json.loads(line)
-            assert ("test_error" in row["metrics"]) == (row["run"] == "judge")
+    for line in (trained / "trials.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert ("test_error" in row["metrics"]) == (row["run"] == "judge")
+    assert not (folder / "trials.jsonl").exists()  # a table's answers follow from the table
 
 
 def test_a_network_that_fails_ranks_last_and_is_counted(tmp_path):
     out = conducted(tmp_path / "out", table=toy_table(failing=0.2))
-    (row,) = rows(out / "consistency.csv")
+    (row,) = trainings(out)
     failed = [r for r in rows(out / "scores.csv") if r["val_error"] == "inf" and r["proxy"] != "full"]
     assert 0 < int(row["failed"]) == len(failed) < 40
     assert all(r["failure"] for r in failed)
@@ -294,9 +299,9 @@ def test_twelve_epochs_of_nas_bench_201_rank_as_published(tmp_path):
         "evaluator": {"kind": "table", "table": "nas_bench_201_parquet", "file": f"{SHARED}/data/nb201.parquet"},
     }  # fmt: skip
     out = jobs.conduct(check(StudySpec, content, "test"), tmp_path / "out", base=tmp_path, command="k")
-    found = {row["dataset"]: row for row in rows(out / "consistency.csv")}
+    found = {row["dataset"]: row for row in trainings(out)}
     assert {row["n"] for row in found.values()} == {"15625"}
     assert [round(number(row["tau"]), 3) for row in found.values()] == [0.594, 0.645, 0.644]
     for row in found.values():
         assert number(row["tau"]) < number(row["ceiling_tau"]) < 1
-        assert number(row["speedup_device"]) == pytest.approx(200 / 12, rel=0.01)
+        assert number(row["speedup_device"]) == pytest.approx(200 / 12, rel=0.05)  # both pay for one look at the split

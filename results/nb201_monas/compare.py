@@ -1,6 +1,6 @@
 """MONAS on NAS-Bench-201 with HW-NAS-Bench's measurements: winners against their limits, sweep of alpha, hypervolume.
 
-    python results/nb201_monas/compare.py nb201.parquet nb201_hw_nas_bench.parquet
+    OMP_NUM_THREADS=1 python results/nb201_monas/compare.py nb201.parquet nb201_hw_nas_bench.parquet 2    # processes
 
 Every search asks 200 networks (12-epoch training, CIFAR-10, validation accuracy); its winner is judged by the test
 accuracy of the 200-epoch training. Energy and latency are those of the Jetson TX2 (`edgegpu`). Writes searches.csv (one
@@ -13,6 +13,7 @@ import csv
 import math
 import sys
 from collections.abc import Callable, Sequence
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -101,15 +102,12 @@ def methods(bench: Bench) -> list[tuple[str, str, float, Make]]:
         for limit in ACCURACIES:
             where = {"reward": "accuracy", "metric": "energy_mj", "limit": limit, **options}
             found.append((f"accuracy{more}", "accuracy", limit, monas(**where)))
-    for metric in METRICS:
-        limit = bench.calibration.percentile(metric, PERCENTILES[0])
-        where = {
-            "reward": "constraint",
-            "metric": metric,
-            "limit": bench.calibration.percentile(metric, PERCENTILES[0]),
-        }
-        found.append(("constraint, precheck", metric, limit, monas(**where, precheck=True)))
-        found.append(("constraint, no baseline", metric, limit, monas(**where, baseline="none")))
+    where = {"reward": "constraint", "metric": "energy_mj"}
+    limit = bench.calibration.percentile("energy_mj", PERCENTILES[0])
+    found += [
+        ("constraint, precheck", "energy_mj", limit, monas(**where, limit=limit, precheck=True)),
+        ("constraint, no baseline", "energy_mj", limit, monas(**where, limit=limit, baseline="none")),
+    ]
     tight = 0.9 * float(bench.columns["energy_mj"].min())
     found.append(("constraint, nothing feasible", "energy_mj", tight,
                   monas(reward="constraint", metric="energy_mj", limit=tight)))  # fmt: skip
@@ -123,7 +121,7 @@ def limits(bench: Bench) -> list[tuple[str, float]]:
 
 
 def others(bench: Bench) -> dict[str, Make]:
-    """Methods that do not look at the limit: it picks the winner among their samples."""
+    """Methods that know nothing of the limit: it picks the winner among their samples."""
 
     def other(name: str, **options: Any) -> Make:
         def made(view: Resources, rng: np.random.Generator) -> Searcher:
@@ -135,10 +133,6 @@ def others(bench: Bench) -> dict[str, Make]:
 
     return {
         "random search": other("random_search"),
-        "plain REINFORCE": lambda view, rng: MONAS(
-            bench.space, bench.proxy, rng, resources=view, alpha=1.0, metric="energy_mj"
-        ),
-        "plain REINFORCE, tabular": other("reinforce"),
         "regularized evolution": other("regularized_evolution", population_size=20, sample_size=5),
     }
 
@@ -153,7 +147,7 @@ def line(bench: Bench, label: str, metric: str, limit: float, seed: int, done: A
         row |= {name: best.metrics[name] for name in (*METRICS, "macs")}
         row |= {"valid_accuracy": bench.valid[place], "test_accuracy": bench.test[place]}
         row["architecture"] = bench.space.text(best.trial.arch)
-    if isinstance(searcher, MONAS) and not label.startswith("plain"):
+    if isinstance(searcher, MONAS) and not label.startswith("plain"):  # those learn nothing of the limit
         rewards = np.array([reward for _, reward in searcher.trace])
         row |= {"samples": len(rewards), "reward_first_50": rewards[:50].mean(), "reward_last_50": rewards[-50:].mean()}
         row["final_entropy"] = searcher.policy.entropy()
@@ -232,34 +226,55 @@ def write(name: str, rows: list[dict[str, Any]]) -> None:
             table.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
 
 
-def main(nb201: Path, hw: Path) -> None:
+def below(bench: Bench, label: str, seed: int, done: Any) -> list[dict[str, Any]]:
+    """A search that knew of no limit, a row a limit."""
+    searcher, _, answers, device_s = done
+    rows = []
+    for metric, limit in limits(bench):
+        kept = [answer for answer in answers if answer.metrics[metric] < limit]
+        best = min(kept, key=lambda answer: answer.metrics["val_error"], default=None)
+        rows.append(line(bench, label, metric, limit, seed, (searcher, best, answers, device_s)))
+    return rows
+
+
+def job(label: str, metric: str, limit: float, seed: int) -> tuple[list[dict[str, Any]], list[Evaluation]]:
+    """The rows of one search, and all its answers where a sweep needs them."""
+    bench = BENCH[0]
+    if label in others(bench):
+        return below(bench, label, seed, bench.search(others(bench)[label], seed)), []
+    if label == "samples":
+        return [], bench.search(others(bench)["random search"], 1000 + seed, EVALUATIONS * len(ALPHAS))[2]
+    make = next(make for *key, make in methods(bench) if key == [label, metric, limit])
+    done = bench.search(make, seed)
+    rows = [line(bench, label, metric, limit, seed, done)]
+    if label.startswith("mixed, alpha 1"):  # accuracy alone
+        rows += below(bench, label.replace("mixed, alpha 1", "plain REINFORCE"), seed, done)
+    return rows, done[2] if label.startswith("mixed") else []
+
+
+BENCH: list[Bench] = []
+"""Of this process and its children."""
+
+
+def main(nb201: Path, hw: Path, processes: int) -> None:
     """All searches."""
-    bench = Bench(nb201, hw)
+    BENCH.append(Bench(nb201, hw))
+    jobs = [(label, metric, limit) for label, metric, limit, _ in methods(BENCH[0])]
+    jobs += [(label, "", math.inf) for label in (*others(BENCH[0]), "samples")]
     rows: list[dict[str, Any]] = []
     sweeps: dict[tuple[str, int], list[Evaluation]] = {}
-    for label, metric, limit, make in methods(bench):
-        for seed in range(SEEDS):
-            done = bench.search(make, seed)
-            rows.append(line(bench, label, metric, limit, seed, done))
-            if label.startswith("mixed"):
-                sweep = "MONAS, four alphas" + (", tabular" if "tabular" in label else "")
-                sweeps.setdefault((sweep, seed), []).extend(done[2])
-        write("searches.csv", rows)
-    for label, make in others(bench).items():
-        for seed in range(SEEDS):
-            searcher, _, answers, device_s = bench.search(make, seed)
-            for metric, limit in limits(bench):
-                below = [answer for answer in answers if answer.metrics[metric] < limit]
-                best = min(below, key=lambda answer: answer.metrics["val_error"], default=None)
-                rows.append(line(bench, label, metric, limit, seed, (searcher, best, answers, device_s)))
-    for seed in range(SEEDS):
-        sweeps["random search", seed] = bench.search(
-            others(bench)["random search"], 1000 + seed, EVALUATIONS * len(ALPHAS)
-        )[2]
+    with get_context("fork").Pool(processes) as pool:
+        due = [(*job, seed) for job in jobs for seed in range(SEEDS)]
+        for (label, *_, seed), (found, answers) in zip(due, pool.starmap(job, due, chunksize=1), strict=True):
+            rows += found
+            if answers:
+                names = {"samples": "random search", "mixed, tabular": "MONAS, four alphas, tabular"}
+                kind = label if label == "samples" else "mixed" + ", tabular" * label.endswith("tabular")
+                sweeps.setdefault((names.get(kind, "MONAS, four alphas"), seed), []).extend(answers)
     write("searches.csv", rows)
-    write("summary.csv", summary(bench, rows))
-    write("fronts.csv", fronts(bench, sweeps))
+    write("summary.csv", summary(BENCH[0], rows))
+    write("fronts.csv", fronts(BENCH[0], sweeps))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -9,6 +9,7 @@ off, as `suite.consistency.compare` does with its draws. Tests hold the two toge
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -99,7 +100,7 @@ def taus(errors: Errors, truth: npt.ArrayLike) -> Taus:
     0.16 [0.10, 0.21]
     """
     columns, y = checked(errors, truth)
-    values = np.array([kendall_tau(x, y) for x in columns.values()])
+    values = np.array([_tau(x, y) for x in columns.values()])
     jackknife, unbiased = covariances([(x, y) for x in columns.values()])
     failed = tuple(int(np.isinf(x).sum()) for x in columns.values())
     return Taus(tuple(columns), values, jackknife, unbiased, len(y), failed)
@@ -169,8 +170,22 @@ def kernel(x: Floats, y: Floats) -> Floats:
     return linear
 
 
+def _tau(x: Floats, y: Floats) -> float:
+    return kendall_tau(x, y) if len(x) <= WHOLE_UP_TO else _of_many(x.tobytes(), y.tobytes())[0]
+
+
 def _row_sums(x: Floats, y: Floats) -> Floats:
     """`kernel(x, y).sum(1)` in n log^2 n."""
+    return _of_many(x.tobytes(), y.tobytes())[1]
+
+
+@functools.lru_cache(maxsize=256)
+def _of_many(x: bytes, y: bytes) -> tuple[float, Floats]:
+    """tau-b and the row sums; kept, because the questions of a study ask for the same again and again."""
+    return _tau_and_rows(np.frombuffer(x), np.frombuffer(y))
+
+
+def _tau_and_rows(x: Floats, y: Floats) -> tuple[float, Floats]:
     a, b = _ranks(x), _ranks(y)
     n = len(a)
     at_a, at_b, at_ab = (np.bincount(r)[r] for r in (a, b, _ranks(a * n + b)))
@@ -179,7 +194,7 @@ def _row_sums(x: Floats, y: Floats) -> Floats:
     in_x, in_y = n - at_a, n - at_b
     scale, ratio = np.sqrt(float(in_x.sum()) * in_y.sum()), np.sqrt(in_y.sum() / in_x.sum())
     rows: Floats = (agree - agree.sum() / scale * (in_x * ratio + in_y / ratio) / 2) / scale
-    return rows
+    return float(agree.sum() / scale), rows
 
 
 def _ranks(x: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:

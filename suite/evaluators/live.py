@@ -12,6 +12,7 @@ from typing import Any, Literal
 from suite.spaces import SearchSpace
 from suite.training.data import ImageData
 from suite.training.engines import Engine, Processes, Serial
+from suite.training.pool import KnowledgePool
 from suite.training.recipe import Recipe, resolve
 from suite.training.train import Trainer, pick_device
 from suite.types import BadInput, Cost, Evaluation, Proxy, Trial, Unsupported
@@ -21,8 +22,9 @@ class LiveEvaluator:
     """Trains the networks of trials.
 
     An answer depends on its trial alone, whatever was asked before. A later stage of a run goes on from its checkpoint
-    and pays for its own epochs only; the same trial asked again costs nothing. `Trial.inherit` is a permission that is
-    not used here: every run starts from its own weights.
+    and pays for its own epochs only; the same trial asked again costs nothing. `Trial.inherit` is a permission: with a
+    pool, such a run starts from other networks' weights, and its answer depends on what the pool held when it was first
+    asked; without one every run starts from its own.
 
     Args:
         space: Whose networks.
@@ -34,6 +36,9 @@ class LiveEvaluator:
         threads: Of a CPU, for one training; results depend on their number in the last bits.
         workers: Processes that train side by side, on a CPU.
         full: The training that counts; None: the space's.
+        pool: Weights for trials with `inherit`; None: there are none.
+        deterministic: On a GPU, answers that are the same to the last bit whenever they are asked; slower. On a CPU
+            they are.
 
     Raises:
         BadInput: A value is out of its range.
@@ -54,6 +59,8 @@ class LiveEvaluator:
         threads: int | None = None,
         workers: int = 1,
         full: Proxy | None = None,
+        pool: KnowledgePool | None = None,
+        deterministic: bool = False,
     ) -> None:
         if view not in ("search", "judge"):
             raise BadInput(f"live: view is search or judge, not {view!r}")
@@ -77,6 +84,8 @@ class LiveEvaluator:
             threads=threads or 1,
             judge=view == "judge",
             checkpoints=checkpoints,
+            pool=pool,
+            deterministic=deterministic,
         )
         self.recipe, self.device = self.trainer.recipe, self.trainer.device_name
         self.engine: Engine = Serial(self.trainer) if workers == 1 else Processes(self.trainer, workers)

@@ -82,7 +82,7 @@ class GroupedConv(nn.Module):
         given = learned.norm.state_dict()
         self.norm.load_state_dict({name: x if x.dim() == 0 else x[self.index] for name, x in given.items()})
         self.conv = nn.Conv2d(len(self.index), outputs, 1, groups=space.GROUPS, bias=False)
-        by_group = learned.conv.weight.view(-1, space.GROUPS, inputs).transpose(0, 1)  # (groups, of a group, inputs)
+        by_group = learned.conv.weight.reshape(-1, space.GROUPS, inputs).transpose(0, 1)  # (groups, of a group, inputs)
         chosen = self.index.view(space.GROUPS, 1, each).expand(-1, by_group.shape[1], -1)
         self.conv.weight.copy_(by_group.gather(2, chosen).reshape(outputs, each, 1, 1))
         self.to(learned.mask.device).train(learned.training)

@@ -186,7 +186,7 @@ class Learner:
             self.supernet.mix(mixture, mask)
         with torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext():
             logits = self.supernet(batch.images)
-        logits = logits.float()
+        logits = logits.float() if self.half else logits
         macs = float(len(batch.labels) * self.supernet.computed_macs())
         self.macs += macs
         return Pass(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from suite.ledger import PHASES, gpu_days
+from suite.ledger import CHARGED, PHASES, gpu_days
 from suite.report import words
 from suite.report.contract import Row, Source
 from suite.types import JSON, SIMULATED
@@ -186,6 +186,24 @@ class Study:
     axis: Axis
     tied: frozenset[str]
     figure: str = ""
+    answers: list[Row] = field(default_factory=list)
+    """question, answer."""
+    claims: list[Row] = field(default_factory=list)
+    factors: list[Row] = field(default_factory=list)
+    recommendations: list[Row] = field(default_factory=list)
+    strategies: list[Row] = field(default_factory=list)
+    factor_figure: str = ""
+    heat_figure: str = ""
+
+    @property
+    def possible(self) -> str:
+        """What "of a possible" stands for."""
+        said = dict.fromkeys(row.get("possible") or row["ceiling"] for row in self.rows)
+        return "; ".join(word for word in said if word)
+
+    def known(self, column: str) -> bool:
+        """Whether any row has a value there."""
+        return any(math.isfinite(row.get(column, math.nan)) for row in self.rows)
 
     @property
     def ceiling(self) -> Row | None:
@@ -239,6 +257,8 @@ class Scatter:
     """What the vertical axis shows."""
     panels: list[Panel]
     figure: str = ""
+    left_out: int = 0
+    """Proxies without a panel."""
 
 
 @dataclass(frozen=True)
@@ -281,6 +301,8 @@ class Content:
     provenance: list[Provenance]
     searchers: list[str]
     """All of them, in a fixed order: each has one colour in all the figures."""
+    transfers: list[Row] = field(default_factory=list)
+    """Between data sets of a study."""
 
 
 def arrange(sources: Sequence[Source]) -> Content:
@@ -298,7 +320,12 @@ def arrange(sources: Sequence[Source]) -> Content:
         leaderboards=[board for source in sources for board in leaderboards(_table(source, "leaderboard.csv"), source)],
         curves=[curves for source in sources for curves in _curves(source)],
         ledgers=[ledger for source in sources for ledger in _ledgers(source)],
-        studies=[study for source in sources for study in studies(_table(source, "consistency.csv"), source.name)],
+        studies=[
+            with_findings(study, source)
+            for source in sources
+            for study in studies(_table(source, "consistency.csv"), source.name)
+        ],
+        transfers=[{**row, "source": source.name} for source in sources for row in _table(source, "transfer.csv")],
         scatters=[scatter for source in sources for scatter in _scatters(source)],
         failures=[failure for source in sources for failure in _failures(source)],
         provenance=[_provenance(source) for source in sources],
@@ -440,7 +467,7 @@ def _clocks(source: Source, row: Row) -> set[tuple[str, str]]:
         found = {
             (_clock(other), other["device"])
             for other in _table(source, file)
-            if all(other[k] == row[k] for k in keys) and other.get("phase") != "judging"
+            if all(other[k] == row[k] for k in keys) and other.get("phase", "proxy") in CHARGED
         }
         if found:
             return found
@@ -457,7 +484,7 @@ def _ledgers(source: Source) -> list[Ledger]:
         )
         rows = []
         for mine in _groups(group, lambda row: (row["dataset"], row["searcher"])):
-            charged = [row for row in mine if row["phase"] != "judging"]
+            charged = [row for row in mine if row["phase"] in CHARGED]
             rows.append(
                 {
                     "searcher": mine[0]["searcher"],
@@ -484,7 +511,9 @@ def studies(rows: Sequence[Row], source: str = "") -> list[Study]:
     """One a space, data set, judge, clock and device, in the order of the rows."""
     result = []
     for group in _groups(rows, lambda row: (_place(source, row), row["judge"])):
-        ranked = sorted(group, key=lambda row: (_last(-row["tau"]), row["proxy"]))
+        ranked = sorted(
+            ({**row, **best_possible(row)} for row in group), key=lambda row: (_last(-row["tau"]), row["proxy"])
+        )
         estimates = [Estimate(-row["tau"], -row["tau_high"], -row["tau_low"]) for row in ranked]
         _, overlapping = lowest(estimates)
         widths = [row["tau_high"] - row["tau_low"] for row in ranked if math.isfinite(row["tau_high"] - row["tau_low"])]
@@ -505,16 +534,48 @@ def studies(rows: Sequence[Row], source: str = "") -> list[Study]:
     return result
 
 
+def with_findings(study: Study, source: Source) -> Study:
+    """The study with what else its folder says of its data set."""
+    place = study.place
+
+    def of(file: str) -> list[Row]:
+        return [
+            row
+            for row in _table(source, file)
+            if (row.get("space"), row.get("dataset")) == (place.space, place.dataset)
+        ]
+
+    return replace(
+        study, answers=of("answers.csv"), claims=of("claims.csv"), factors=of("factors.csv"),
+        recommendations=of("recommendations.csv"), strategies=of("strategies.csv"),
+    )  # fmt: skip
+
+
 def _tau_axis(low: float) -> Axis:
     floor = min(0.0, math.floor(5 * low) / 5)
     return Axis(floor, 1.0, tuple(0.5 * i for i in range(math.ceil(2 * floor), 3)), 1)
+
+
+SHOWN = (
+    "speedup_theory", "speedup_energy", "tau_top10_low", "tau_top10_high", "possible_tau", "possible_low",
+    "possible_high",
+)  # fmt: skip
+"""Columns of consistency.csv that a table shows and a file may lack."""
+
+
+def best_possible(row: Row) -> Row:
+    """Columns that may be missing; what a perfect proxy could reach is the measured ceiling where nobody worked it out."""
+    found: Row = {name: row.get(name, math.nan) for name in SHOWN}
+    if not math.isfinite(found["possible_tau"]):
+        found |= {f"possible_{end}": row[f"ceiling_{end}"] for end in ("tau", "low", "high")}
+    return found
 
 
 def _study_headline(best: Row, others: list[str], many: int, digits: int) -> str:
     if not math.isfinite(best["tau"]):
         return "No tau is known."
     tau = words.interval(best["tau"], best["tau_low"], best["tau_high"], digits)
-    beside = words.beside(best["tau"], best["ceiling_tau"], digits)
+    beside = words.beside(best["tau"], best["possible_tau"], digits)
     cost = f", {words.times(best['speedup_device'])} faster than full training" if best["speedup_device"] > 1 else ""
     start = f"{best['proxy']} ranks most like full training: tau {tau}{beside}{cost}."
     if many == 1:
@@ -522,6 +583,10 @@ def _study_headline(best: Row, others: list[str], many: int, digits: int) -> str
     if not others:
         return f"{start} Its interval overlaps no other proxy's."
     return f"{start} Not separable by these intervals: {_overlap_words(others)} it."
+
+
+PANELS = 24
+"""Proxies that a figure shows one by one; of more some, evenly spread over their cost."""
 
 
 def _scatters(source: Source) -> list[Scatter]:
@@ -543,9 +608,12 @@ def _scatters(source: Source) -> list[Scatter]:
                 panels.append((_mean(row["device_s"] for row in mine), Panel(mine[0]["proxy"], pairs, failed, tau)))
         if panels:
             ordered = [panel for _, panel in sorted(panels, key=lambda p: _last(p[0]))]
+            shown = [ordered[round(i * (len(ordered) - 1) / (PANELS - 1))] for i in range(PANELS)]
+            left_out = max(len(ordered) - PANELS, 0)
             judge = judges.get((space, dataset), "test") if column == "test_error" else "validation"
             error = f"error of full training [%]\n{judge}"
-            scatters.append(Scatter(source.name, space, dataset, error, ordered))
+            panes = shown if left_out else ordered
+            scatters.append(Scatter(source.name, space, dataset, error, panes, left_out=left_out))
     return scatters
 
 

@@ -64,6 +64,30 @@ TEXT = frozenset(
 
 NUMBERS = frozenset(column for columns in COLUMNS.values() for column in columns) - TEXT
 
+MORE_NUMBERS = frozenset(
+    {
+        "stage", "possible_tau", "possible_low", "possible_high", "unknown", "speedup_theory", "speedup_energy",
+        "energy_j", "full_energy_j", "tau_top10_low", "tau_top10_high", "regret_at_1_low", "regret_at_1_high",
+        "best_rank_at_10_low", "best_rank_at_10_high", "slope", "slope_low", "slope_high", "loss", "loss_low", "loss_high",
+        "value", "low", "high", "p", "p_holm", "gain", "gain_low", "gain_high", "reach", "budget", "budget_s", "cost_s",
+        "regret", "regret_low", "regret_high", "flat_regret", "flat_low", "flat_high", "saved", "saved_low", "saved_high",
+        "rank", "rank_low", "rank_high", "linear", "linear_low", "linear_high", "reachable", "off_by", "proxies",
+        "networks", "networks_for_0_05", "difference", "front",
+    }
+)  # fmt: skip
+"""Columns of numbers that a file may have or lack."""
+
+FINDINGS = (
+    "answers.csv", "comparisons.csv", "factors.csv", "claims.csv", "power.csv", "front.csv", "recommendations.csv",
+    "strategies.csv", "transfer.csv",
+)  # fmt: skip
+"""What a study found; read where it is there, without a fixed list of columns."""
+
+THIN = 60_000
+"""Lines of scores.csv from which on the figures show some of the networks only."""
+SHOWN = 1_000
+"""Networks that they then show."""
+
 SPECS = ("spec.resolved.toml", "spec.toml")
 CLOCKS = ("simulated", "measured", "")
 
@@ -104,7 +128,7 @@ def read_folder(folder: Path) -> list[Source]:
 
 
 def _read_source(folder: Path, name: str) -> Source:
-    tables = {file: read_csv(folder / file) for file in COLUMNS if (folder / file).is_file()}
+    tables = {file: read_csv(folder / file) for file in (*COLUMNS, *FINDINGS) if (folder / file).is_file()}
     environment: Any = {}
     if (folder / "environment.json").is_file():
         try:
@@ -132,6 +156,8 @@ def read_csv(path: Path) -> list[Row]:
     Raises:
         BadInput: Naming the file and the column or line that breaks the contract.
     """
+    if path.name == "scores.csv" and path.stat().st_size > 60 * THIN:
+        return thinned(path)
     reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     rows: list[Row] = []
     try:
@@ -149,6 +175,26 @@ def read_csv(path: Path) -> list[Row]:
     return rows
 
 
+def thinned(path: Path) -> list[Row]:
+    """Of very many scores those of some networks, evenly spread over the file, and every failure.
+
+    Raises:
+        BadInput: As `read_csv`, without the line.
+    """
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path, dtype=dict.fromkeys((*TEXT, "kind"), str), keep_default_na=True)
+    except (ValueError, OSError) as error:
+        raise BadInput(f"{path}: not the numbers and columns of scores.csv: {error}") from error
+    if len(frame) > THIN:
+        _check_columns([str(name) for name in frame.columns], path.name, str(path))
+        archs = frame["architecture"].drop_duplicates()
+        step = max(len(archs) // SHOWN, 1)
+        frame = frame[frame["architecture"].isin(set(archs.iloc[::step])) | frame["failure"].notna()]
+    return rows_of(frame, path.name)
+
+
 def rows_of(frame: pd.DataFrame, file: str) -> list[Row]:
     """The rows of a data frame that has the columns of `file`, as `read_csv` gives them."""
     names = [str(name) for name in frame.columns]
@@ -160,7 +206,7 @@ def rows_of(frame: pd.DataFrame, file: str) -> list[Row]:
 
 
 def _check_columns(header: list[str], file: str, where: str) -> None:
-    missing = [column for column in COLUMNS[file] if column not in header]
+    missing = [column for column in COLUMNS.get(file, ()) if column not in header]
     if missing:
         plural = "s" if len(missing) > 1 else ""
         raise BadInput(f"{where}: lacks the column{plural} {', '.join(missing)} of {file} (docs/report.md)")
@@ -174,7 +220,7 @@ def _typed(cells: Iterable[tuple[str, Any]], where: str) -> Row:
             row[column] = text
             if column == "clock" and text not in CLOCKS:
                 raise BadInput(f"{where}, column clock: {text!r} is neither simulated nor measured")
-        elif column in NUMBERS:
+        elif column in NUMBERS or column in MORE_NUMBERS:
             try:
                 row[column] = float(text) if text and text != "<NA>" else math.nan
             except ValueError:

@@ -88,6 +88,14 @@ def draw(content: Content, mark: str) -> tuple[Content, dict[str, Drawn]]:
         else study
         for study in content.studies
     ]
+    studies = [
+        replace(
+            study,
+            heat_figure=add("heat", study.place, partial(_heat, study)) if heat_axes(study) else "",
+            factor_figure=add("factors", study.place, partial(_factors, study)) if effects(study) else "",
+        )
+        for study in studies
+    ]
     scatters = [replace(s, figure=add("scatter", s, partial(_scatter, s))) for s in content.scatters]
     return replace(content, leaderboards=boards, curves=curves, studies=studies, scatters=scatters), drawn
 
@@ -309,31 +317,131 @@ def _names(figure: Figure, axes: Axes, points: list[tuple[float, float, float, f
 
 
 def _scatter(scatter: Scatter) -> Figure:
-    """Proxy error against full error, a panel a proxy, cheapest first."""
+    """Rank under the proxy against rank in full training, a panel a proxy, cheapest first."""
     columns = min(4, len(scatter.panels))
     lines = math.ceil(len(scatter.panels) / columns)
     figure = _figure(max(3.6, 2.5 * columns + 0.5), 2.3 * lines + 0.35)
-    grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    truths = [truth for panel in scatter.panels for _, truth in panel.pairs]
+    grid = figure.subplots(lines, columns, squeeze=False)
     for i, axes in enumerate(grid.flat):
         if i >= len(scatter.panels):
             axes.set_axis_off()
             continue
         panel = scatter.panels[i]
-        xs, ys = [pair[0] for pair in panel.pairs], [pair[1] for pair in panel.pairs]
+        xs, ys = (ranks([pair[side] for pair in panel.pairs]) for side in (0, 1))
         many = len(xs) > MANY
         size, alpha = (1.5, 0.25) if many else (9, 0.6)
+        axes.axline((1, 1), slope=1, color=RULE, lw=1)
         axes.scatter(xs, ys, s=size, color=PALETTE[0], alpha=alpha, lw=0, rasterized=many)
-        _wide(axes, xs, "x")
-        _wide(axes, truths, "y")
         tau = f"tau {words.number(panel.tau)}, " if math.isfinite(panel.tau) else ""
         failed = f", {panel.failed} failed" if panel.failed else ""
         axes.set_title(_label(panel.proxy, 24), fontsize=8.5, loc="left", pad=13)
         axes.text(0, 1.03, f"{tau}n {len(xs):,}{failed}", transform=axes.transAxes, fontsize=7.5, color=MUTED)
         axes.tick_params(labelsize=7.5)
-    figure.supxlabel("validation error under the proxy [%]", fontsize=9, color=INK)
-    figure.supylabel(scatter.error, fontsize=9, color=INK)
+    figure.supxlabel("rank under the proxy, 1 the best", fontsize=9, color=INK)
+    figure.supylabel(
+        scatter.error.replace("error of full training [%]", "rank in full training"), fontsize=9, color=INK
+    )
     return figure
+
+
+FACTORS = ("epochs", "channels", "resolution", "samples", "cells")
+
+
+def effects(study: Study) -> list[dict[str, Any]]:
+    """Rows of factors.csv that can be drawn."""
+    return [row for row in study.factors if math.isfinite(row["loss"] + row["loss_low"] + row["loss_high"])]
+
+
+def _factors(study: Study) -> Figure:
+    """Tau lost by halving the cost with each factor alone, by theoretical cost and by seconds."""
+    rows = effects(study)
+    kinds = list(dict.fromkeys((row["family"], row["cost"]) for row in rows))
+    names = [name for name in FACTORS if any(row["factor"] == name for row in rows)]
+    figure = _figure(6.4, 0.9 + 0.2 * len(kinds) * len(names))
+    axes = figure.subplots()
+    for k, (family, cost) in enumerate(kinds):
+        tint = PALETTE[k % len(PALETTE)]
+        for row in rows:
+            if (row["family"], row["cost"]) != (family, cost):
+                continue
+            y = names.index(row["factor"]) + 0.7 * ((k + 0.5) / len(kinds) - 0.5)
+            axes.plot([row["loss_low"], row["loss_high"]], [y, y], color=tint, lw=2)
+            first = row is next(r for r in rows if (r["family"], r["cost"]) == (family, cost))
+            label = f"{family}, cost by {cost}" if first else None
+            axes.plot([row["loss"]], [y], "o", color=tint, ms=5, mec=PANEL, mew=0.8, label=label)
+    axes.axvline(0, color=MUTED, lw=0.8)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(f"{_label(study.place.dataset)}: tau lost when the factor is cut until the cost has halved")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
+    return figure
+
+
+def heat_axes(study: Study) -> list[str]:
+    """Factors of a grid: the two with the most values first; fewer than two if there is no grid."""
+    rows = [row for row in study.rows if row.get("kind", "") == "schedule" and math.isfinite(row["tau"])]
+    values = {name: {row[name] for row in rows if math.isfinite(row[name])} for name in FACTORS}
+    varying = sorted((name for name in FACTORS if len(values[name]) > 1), key=lambda name: -len(values[name]))
+    return varying if len(varying) > 1 else []
+
+
+def _heat(study: Study) -> Figure:
+    """Tau of the proxies that are trained to their end, over two factors, a panel for each setting of the others."""
+    varying = heat_axes(study)
+    across, down, rest = varying[0], varying[1], varying[2:]
+    rows = [row for row in study.rows if row.get("kind", "") == "schedule" and math.isfinite(row["tau"])]
+    columns, lines = (sorted({row[name] for row in rows}) for name in (across, down))
+    settings = sorted({tuple(row[name] for name in rest) for row in rows})[:24]
+    wide = min(4, len(settings))
+    high = math.ceil(len(settings) / wide)
+    figure = _figure(max(3.6, wide * (0.6 + 0.55 * len(columns))), high * (0.75 + 0.36 * len(lines)))
+    grid = figure.subplots(high, wide, squeeze=False)
+    low, top = min(row["tau"] for row in rows), max(row["tau"] for row in rows)
+    for i, axes in enumerate(grid.flat):
+        if i >= len(settings):
+            axes.set_axis_off()
+            continue
+        image = [[math.nan] * len(columns) for _ in lines]
+        for row in rows:
+            if tuple(row[name] for name in rest) == settings[i]:
+                image[lines.index(row[down])][columns.index(row[across])] = row["tau"]
+        axes.imshow(image, vmin=low, vmax=top, cmap="Blues", aspect="auto")
+        for y, line in enumerate(image):
+            for x, tau in enumerate(line):
+                if math.isfinite(tau):
+                    dark = top > low and (tau - low) / (top - low) > 0.6
+                    axes.text(
+                        x,
+                        y,
+                        words.number(tau),
+                        ha="center",
+                        va="center",
+                        fontsize=7,
+                        color="white" if dark else "#111111",
+                    )
+        axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
+        axes.set_yticks(range(len(lines)), [f"{value:g}" for value in lines])
+        axes.grid(visible=False)
+        axes.tick_params(length=0, labelsize=7.5)
+        said = ", ".join(f"{name} {value:g}" for name, value in zip(rest, settings[i], strict=True))
+        axes.set_title(said, fontsize=8, loc="left")
+    figure.supxlabel(across, fontsize=9, color=INK)
+    figure.supylabel(f"{_label(study.place.dataset)}: {down}", fontsize=9, color=INK)
+    return figure
+
+
+def ranks(values: list[float]) -> list[float]:
+    """1 the lowest; equals share their mean.
+
+    >>> ranks([3.0, 1.0, 3.0])
+    [2.5, 1.0, 2.5]
+    """
+    places: dict[float, list[int]] = {}
+    for place, value in enumerate(sorted(values), start=1):
+        places.setdefault(value, []).append(place)
+    return [math.fsum(places[value]) / len(places[value]) for value in values]
 
 
 def _log_seconds(axes: Axes, seconds: list[float]) -> None:
@@ -345,19 +453,3 @@ def _log_seconds(axes: Axes, seconds: list[float]) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1,) if span > 1000 else (1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _wide(axes: Axes, values: list[float], which: str) -> None:
-    """A logarithmic axis for errors from good to chance, else a linear one."""
-    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
-
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    low, high = min(values), max(values)
-    if low <= 0 or high < 3 * low:
-        axis.set_major_locator(MaxNLocator(4))
-        return
-    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    marks = [m * 10.0**e for e in range(-12, 13) for m in (1, 2, 5)]
-    axis.set_major_locator(FixedLocator([mark for mark in marks if 0.9 * low < mark < 1.1 * high]))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_locator(NullLocator())

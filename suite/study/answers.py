@@ -40,7 +40,7 @@ class Ranking:
     """The run; None: no training."""
     stage: int = 0
     """Epochs trained of it."""
-    device_s: Floats = field(default_factory=lambda: np.zeros(0))  # (n,), mean over seeds; empty: nothing
+    device_s: Floats = field(default_factory=lambda: np.zeros(0))  # (seeds, n); empty: nothing
     macs: Floats = field(default_factory=lambda: np.zeros(0))  # likewise
     energy_j: Floats = field(default_factory=lambda: np.zeros(0))  # likewise; empty: not known
     seeds: tuple[int, ...] = (0,)
@@ -72,6 +72,8 @@ class Study:
     """(full_seeds, n): what the judge says of it [%]."""
     sizes: Mapping[str, Floats]
     """params and macs of the networks under the full setting, as far as known, (n,)."""
+    judge: str = "test"
+    """What `judged` was measured on."""
 
     @property
     def truth(self) -> Floats:
@@ -99,6 +101,8 @@ def conduct(
     todo = plan(spec, arena, archs)
     if isinstance(arena, TableArena):
         study = looked_up(arena, todo, tuple(archs), tick)
+        if spec.truth == "validation":
+            study = replace(study, judged=study.full.errors, judge="validation")
     else:
         assert isinstance(arena, LiveArena)
         assert log is not None
@@ -125,11 +129,13 @@ def looked_up(arena: TableArena, todo: Plan, archs: tuple[Architecture, ...], ti
         judged.append(arena.judging.errors(index, arena.full, seed=seed))
         tick()
     rows, answers = arena.table.rows(index), arena.searching.answers(arena.full, arena.full.epochs)
-    sizes = {name: np.asarray(values[rows, 0], float) for name, values in answers.objectives if name in ("params", "macs")}
+    sizes = {
+        name: np.asarray(values[rows, 0], float) for name, values in answers.objectives if name in ("params", "macs")
+    }
     missing = np.flatnonzero(np.isnan(judged[0]))
     if len(missing):
         arena.judging.evaluate([Trial(archs[missing[0]], arena.full)])  # which says what is missing
-    return Study(arena, archs, todo, tuple(rankings), full, np.stack(judged), sizes)
+    return Study(arena, archs, todo, tuple(rankings), full, np.stack(judged), sizes, arena.judge)
 
 
 def column(
@@ -149,19 +155,19 @@ def column(
     answers, rows = evaluator.answers(proxy, stage), arena.table.rows(index)
     counts = np.maximum(answers.counts[rows], 1)
 
-    def over_seeds(values: npt.NDArray[Any] | None) -> Floats:
+    def by_seed(values: npt.NDArray[Any] | None) -> Floats:
         if values is None:
-            return np.full(len(rows), math.nan)
-        return np.asarray(np.mean([values[rows, seed % counts] for seed in seeds], axis=0), float)
+            return np.full((len(seeds), len(rows)), math.nan)
+        return np.array([values[rows, seed % counts] for seed in seeds], float)
 
     codes, reasons = answers.failure
     failures = {}
     for place, network in np.argwhere(np.isinf(errors)):
         run = seeds[place] % counts[network]
         failures[int(place), int(network)] = reasons[codes[rows[network], run]] or "failed when the table was made"
-    energy = over_seeds(answers.energy_j)
+    energy = by_seed(answers.energy_j)
     return Ranking(
-        name_of(proxy, stage), kind, errors, proxy, stage, over_seeds(answers.device_s), over_seeds(answers.spent_macs),
+        name_of(proxy, stage), kind, errors, proxy, stage, by_seed(answers.device_s), by_seed(answers.spent_macs),
         np.zeros(0) if np.isnan(energy).all() else energy, tuple(seeds), failures,
     )  # fmt: skip
 
@@ -200,7 +206,8 @@ def trained(
     arena.search_over("search")
     scored, rest = answers[: len(scorers)], answers[len(scorers) :]
     rankings = [
-        ranking(name, ZERO_COST, [of_one], metric="zero_cost") for (name, _), of_one in zip(scorers, scored, strict=True)
+        ranking(name, ZERO_COST, [of_one], metric="zero_cost")
+        for (name, _), of_one in zip(scorers, scored, strict=True)
     ]
     for run in todo.runs:
         seeds = todo.seeds(run, arena.full)
@@ -212,7 +219,7 @@ def trained(
         name: np.array([float(size(arch, arena.full, **arena.shape)) for arch in archs])
         for name, size in (("params", arena.space.params), ("macs", arena.space.macs))
     }
-    return Study(arena, archs, todo, tuple(rankings), full, judged, sizes)
+    return Study(arena, archs, todo, tuple(rankings), full, judged, sizes, arena.judge)
 
 
 def zero_cost(arena: LiveArena, score: str, log: Log) -> Recorded:
@@ -233,9 +240,9 @@ def ranking(
     known = all(value is not None for of_seed in energy for value in of_seed)
     return Ranking(
         name, kind, errors, proxy, proxy.epochs if proxy else 0,
-        np.mean([[answer.cost.device_s for answer in of_seed] for of_seed in answers], axis=0),
-        np.mean([[answer.cost.macs for answer in of_seed] for of_seed in answers], axis=0),
-        np.mean(np.array(energy, float), axis=0) if known else np.zeros(0), tuple(seeds),
+        np.array([[answer.cost.device_s for answer in of_seed] for of_seed in answers]),
+        np.array([[answer.cost.macs for answer in of_seed] for of_seed in answers]),
+        np.array(energy, float) if known else np.zeros(0), tuple(seeds),
         {(k, i): a.failure for k, of_seed in enumerate(answers) for i, a in enumerate(of_seed) if a.failure},
     )  # fmt: skip
 
@@ -254,7 +261,7 @@ def read(run: Run, answers: Sequence[Sequence[Evaluation]], seeds: Sequence[int]
             one = replace(
                 whole, name=name_of(run.proxy, stage), kind=STAGE, stage=stage,
                 errors=np.array([[at(answer, stage, "val_error") for answer in of_seed] for of_seed in answers]),
-                device_s=np.mean([[seconds(answer, stage, share) for answer in of_seed] for of_seed in answers], axis=0),
+                device_s=np.array([[seconds(answer, stage, share) for answer in of_seed] for of_seed in answers]),
                 macs=whole.macs * share, energy_j=whole.energy_j * share,
             )  # fmt: skip
         yield one
@@ -308,7 +315,7 @@ def published(spec: StudySpec, study: Study, base: Path) -> Iterator[Ranking]:
     from suite.tables.scores import read as read_scores
 
     found = read_scores(spec.score_file, study.arena.space, study.arena.dataset, base=base)
-    if not found:
+    if not found and len(spec.datasets) == 1:  # of several some may be missing
         raise BadInput(f"score_file: {spec.score_file} has no scores of {study.arena.dataset}")
     for name, by_arch in found.items():
         errors = np.array([-by_arch.get(arch, math.nan) for arch in study.archs])
@@ -326,7 +333,11 @@ def quick_score(spec: StudySpec, arena: Arena) -> Quick | None:
         return None
     if name in ("params", "macs") and isinstance(arena, LiveArena):
         size = getattr(arena.space, name)
-        return lambda archs: [float(size(arch, arena.full, **arena.shape)) for arch in archs]
+
+        def of_formula(archs: Sequence[Architecture]) -> list[float]:
+            return [float(size(arch, arena.full, **arena.shape)) for arch in archs]
+
+        return of_formula
     if isinstance(arena, TableArena):
         held = dict(arena.searching.answers(arena.full, arena.full.epochs).objectives)
         if name not in held:
@@ -342,8 +353,12 @@ def quick_score(spec: StudySpec, arena: Arena) -> Quick | None:
     from suite.evaluators.zero_cost import ZeroCostEvaluator
 
     scorer = ZeroCostEvaluator(arena.space, arena.data, score=name, device=arena.part.device)
-    trials = lambda archs: [Trial(arch, arena.full, seed=spec.seed0) for arch in archs]  # noqa: E731
-    return lambda archs: [-answer.metrics["zero_cost"] for answer in scorer.evaluate(trials(archs))]
+
+    def of_images(archs: Sequence[Architecture]) -> list[float]:
+        trials = [Trial(arch, arena.full, seed=spec.seed0) for arch in archs]
+        return [-answer.metrics["zero_cost"] for answer in scorer.evaluate(trials)]
+
+    return of_images
 
 
 def price(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> Price:
@@ -379,10 +394,12 @@ def price(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> Price
     return Price(todo.trainings, total_s, total_macs, f"timed on {arena.device}, one training at a time")
 
 
-def judged_kind(arena: Arena, one: bool) -> str:
+def judged_kind(study: Study, one: bool) -> str:
     """In which sense full training is compared with itself."""
-    if arena.judge == OTHER_SEEDS:
+    if study.judge == OTHER_SEEDS:
         return "full validation, other seeds"
-    if arena.simulated:
+    if study.judge == "validation":
+        return ""
+    if study.arena.simulated:
         return "full validation, the table's test mean"
     return "full validation, one training" if one else "full validation, other seeds' test"

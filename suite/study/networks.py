@@ -31,8 +31,9 @@ class Stratum:
 
 
 def architectures(
-    spec: StudySpec, space: SearchSpace, base: Path, quick: Quick | None = None
-) -> tuple[Architecture, ...]:
+    spec: StudySpec, space: SearchSpace, base: Path, quick: Quick | None = None,
+    held: Sequence[Architecture] | None = None,
+) -> tuple[Architecture, ...]:  # fmt: skip
     """The networks of a study, no two alike.
 
     Args:
@@ -40,6 +41,7 @@ def architectures(
         space: Whose networks.
         base: A folder that paths may be relative to.
         quick: The score that strata are made by, where the spec asks for some.
+        held: What `all` means; None: the whole space.
 
     Raises:
         BadInput: Not exactly one of count, all and file is given; fewer than 3 networks; a line of the file is none.
@@ -50,14 +52,14 @@ def architectures(
     if (part.quick is not None or part.pool is not None) and part.count is None:
         raise BadInput("architectures: strata are drawn, so quick and pool need a count")
     if part.pool is not None and part.quick is None:
-        raise BadInput("architectures: a pool is what a quick score chooses from; give quick, for example \"params\"")
+        raise BadInput('architectures: a pool is what a quick score chooses from; give quick, for example "params"')
     if part.file is not None:
         path = next((p for p in (base / part.file, Path(part.file)) if p.exists()), None)
         if path is None:
             raise BadInput(f"architectures: no file {part.file}, neither beside the spec nor here")
         archs = list(dict.fromkeys(listed(path, space)))
     elif part.all:
-        archs = list(space)
+        archs = list(space) if held is None else list(held)
     else:
         assert part.count is not None
         if part.count > space.size:

@@ -69,7 +69,9 @@ def runs(spec: StudySpec, arena: Arena) -> tuple[Run, ...]:
     for part in spec.proxies:
         proxies = expanded(part, arena, known_levels(spec, arena))
         if part.stages and max(part.stages) > max(proxy.epochs for proxy in proxies):
-            raise BadInput(f"proxies: stage {max(part.stages)} is beyond every schedule, {max(p.epochs for p in proxies)}")
+            raise BadInput(
+                f"proxies: stage {max(part.stages)} is beyond every schedule, {max(p.epochs for p in proxies)}"
+            )
         for proxy in proxies:
             if proxy in found:
                 raise BadInput(f"proxies: {proxy} is there twice")
@@ -91,16 +93,16 @@ def runs(spec: StudySpec, arena: Arena) -> tuple[Run, ...]:
 def expanded(part: StudyProxyPart, arena: Arena, table: Levels) -> list[Proxy]:
     """Every combination of a part's values."""
     space, full = arena.space, arena.space.full
+    depths: list[int | None] = [*part.cells] if part.cells else [None]
     if part.econas is not None:
         proxies = [parse(text, space, side=arena.side, table=table) for text in part.econas]
-        depths = part.cells or [None]
         return [
             space.canonical(Proxy(p.epochs, p.channels, p.resolution, p.samples, cells)) for p in proxies
             for cells in depths
         ]  # fmt: skip
     factors = (
         part.epochs or [full.epochs], part.channels or [full.channels], part.resolution or [arena.side], part.samples,
-        part.cells or [None],
+        depths,
     )  # fmt: skip
     return [space.canonical(Proxy(*values)) for values in itertools.product(*factors)]
 
@@ -175,11 +177,24 @@ def check(spec: StudySpec, arena: Arena) -> None:
 def plan(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> Plan:
     """What there is to do, checked."""
     if len(archs) > MOST:
-        raise BadInput(f"architectures: a study takes at most {MOST:,} networks, not {len(archs):,}; draw some with count")
+        raise BadInput(
+            f"architectures: a study takes at most {MOST:,} networks, not {len(archs):,}; draw some with count"
+        )
     return Plan(
         runs(spec, arena), tuple(proxy_seeds(spec, arena)), tuple(full_seeds(spec, arena, archs)),
         *scores(spec, arena), len(archs),
     )  # fmt: skip
+
+
+def held(arenas: Sequence[Arena]) -> list[Architecture] | None:
+    """The networks that all tables hold; None: all of the space."""
+    found = None
+    for arena in arenas:
+        if isinstance(arena, TableArena) and arena.table.places is not None:
+            mine = [arena.space.at(int(place)) for place in arena.table.places]
+            shared = set(mine)
+            found = mine if found is None else [arch for arch in found if arch in shared]
+    return found
 
 
 def answers_due(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> int:

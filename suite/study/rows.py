@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +17,12 @@ from suite.ledger import Ledger
 from suite.proxies import notation, theoretical_acceleration
 from suite.resampling import Draws, resample
 from suite.spec import StudySpec
-from suite.study.answers import SCHEDULE, Floats, Ranking, Study, judged_kind, mean_cost
+from suite.study.answers import BASELINE, SCHEDULE, Floats, Ranking, Study, judged_kind, mean_cost
 from suite.study.plan import known_levels
 from suite.types import BadInput, Cost, Unsupported
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MANY = 2_000
 """Networks from which on a bootstrap has a tenth of the draws, unless the spec says how many."""
@@ -101,7 +105,7 @@ def consistency_rows(study: Study, spec: StudySpec, command: str, measured: list
             "ceiling_low": top.low,
             "ceiling_high": top.high,
             "ceiling": kind,
-            "judge": arena.judge,
+            "judge": study.judge,
             "seeds_proxy": len(one.errors),
             "seeds_full": len(study.judged),
             "draws": draws_for(spec, len(group.rows)),
@@ -191,8 +195,10 @@ def noise_ceiling(valid: Floats, judged: Floats, study: Study, spec: StudySpec) 
     """
     rng = np.random.default_rng([spec.seed0, len(spec.proxies)])
     one = valid.shape[1] == 1
-    kind = judged_kind(study.arena, one)
-    other = valid if study.arena.judge == OTHER_SEEDS else judged
+    kind = judged_kind(study, one)
+    if not kind:  # full training is the truth itself
+        return Interval(math.nan, math.nan, math.nan, 0.95, 0, len(valid)), kind
+    other = valid if study.judge == OTHER_SEEDS else judged
     draws = draws_for(spec, len(valid)) if len(valid) <= MANY else 1_000
     if one:
         return bootstrap(valid[:, 0], judged[:, 0], measures=("tau",), draws=draws, rng=rng)["tau"], kind
@@ -200,9 +206,9 @@ def noise_ceiling(valid: Floats, judged: Floats, study: Study, spec: StudySpec) 
 
 
 def possible_tau(study: Study) -> tuple[Interval | None, str]:
-    """What a perfect proxy could reach with this judge, extrapolated from the runs; None where there is one run only."""
+    """What a perfect proxy could reach with this judge, extrapolated from the runs; None for one run only."""
     arena = study.arena
-    if arena.judge == OTHER_SEEDS:
+    if study.judge == OTHER_SEEDS:
         runs, judges = study.full.errors.T, study.full.errors.shape[0] - 1
     elif arena.simulated:
         return None, ""
@@ -218,37 +224,28 @@ def possible_tau(study: Study) -> tuple[Interval | None, str]:
     return found, f"a perfect proxy against {many} of full training"
 
 
-def score_rows(study: Study) -> Iterator[Row]:
-    """One line an answer: what the figures and further analyses start from."""
+def score_frame(study: Study) -> pd.DataFrame:
+    """One line an answer: what the figures and further analyses start from. Baselines are left out."""
+    import pandas as pd
+
     arena = study.arena
     texts = [arena.space.text(arch) for arch in study.archs]
     sizes = {name: study.sizes.get(name, np.full(len(texts), math.nan)) for name in ("params", "macs")}
-    if arena.judge == "test":
-        test = study.judged
-    else:
-        test = np.full(study.judged.shape, math.nan)
 
-    def rows(one: Ranking, name: str, judged: Floats | None) -> Iterator[Row]:
-        for place, seed in enumerate(one.seeds):
-            for i, text in enumerate(texts):
-                if math.isnan(one.errors[place, i]):
-                    continue
-                yield {
-                    "space": arena.space.name,
-                    "dataset": arena.dataset,
-                    "architecture": text,
-                    "proxy": name,
-                    "seed": seed,
-                    "val_error": one.errors[place, i],
-                    "test_error": math.nan if judged is None else test[place, i],
-                    "device_s": one.device_s[i] if len(one.device_s) else math.nan,
-                    "params": sizes["params"][i],
-                    "macs": sizes["macs"][i],
-                    "failure": one.failures.get((place, i), ""),
-                    "judge_error": math.nan if judged is None else judged[place, i],
-                    "kind": one.kind,
-                }
+    def part(one: Ranking, name: str, place: int, judged: Floats | float, test: Floats | float) -> pd.DataFrame:
+        frame = pd.DataFrame({
+            "space": arena.space.name, "dataset": arena.dataset, "architecture": texts, "proxy": name,
+            "seed": one.seeds[place], "val_error": one.errors[place], "test_error": test,
+            "device_s": one.device_s[place] if len(one.device_s) else math.nan, **sizes,
+            "failure": [one.failures.get((place, i), "") for i in range(len(texts))] if one.failures else "",
+            "judge_error": judged, "kind": one.kind,
+        })  # fmt: skip
+        return frame[frame["val_error"].notna()]
 
-    for one in study.rankings:
-        yield from rows(one, one.name, None)
-    yield from rows(study.full, "full", study.judged)
+    parts = [
+        part(one, one.name, place, math.nan, math.nan)
+        for one in study.rankings if one.kind != BASELINE for place in range(len(one.seeds))
+    ]  # fmt: skip
+    for place, judged in enumerate(study.judged):
+        parts.append(part(study.full, "full", place, judged, judged if study.judge == "test" else math.nan))
+    return pd.concat(parts, ignore_index=True)[list(SCORES)]

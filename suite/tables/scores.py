@@ -61,13 +61,11 @@ def read(
         names = {str(name): str(name).removeprefix(prefix) for name in frame.columns if str(name).startswith(prefix)}
     else:
         raise BadInput(f"{path}: no scores: it has neither a column architecture nor arch_index")
+    numbers = {name: score for name, score in names.items() if pd.api.types.is_numeric_dtype(frame[name])}
     return {
-        score: {
-            arch: float(value) for arch, value in zip(archs, frame[name], strict=True)
-            if isinstance(value, int | float) and math.isfinite(value)
-        }
-        for name, score in names.items() if pd.api.types.is_numeric_dtype(frame[name])
-    }  # fmt: skip
+        score: {arch: value for arch, value in zip(archs, frame[name].tolist(), strict=True) if math.isfinite(value)}
+        for name, score in numbers.items()
+    }
 
 
 def every_column(path: Path) -> pd.DataFrame:

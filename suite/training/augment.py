@@ -102,7 +102,7 @@ class Augmentation:
         """Once compiled: what each level of each channel becomes, shape (channels, 256)."""
 
     def compile(self) -> None:
-        """From now on a batch is one compiled pass, with the same results; on a CPU, takes half a second once a process."""
+        """From now on a batch is one compiled pass on the CPU, with the same results; loads for half a second, once."""
         every = torch.arange(256, dtype=torch.uint8).expand(len(self.scale), -1).T[:, :, None, None]
         self.levels = self.normalise(every)[:, :, 0, 0].T.contiguous()
         compiled()
@@ -146,7 +146,7 @@ def gather(
     pool: Any, chosen: Any, levels: Any, top: Any, left: Any, mirrored: Any, row: Any, column: Any,
     padding: int, cutout: int, made: Any,
 ) -> None:  # fmt: skip
-    """Into `made`, shape (n, h, w, c): images of `pool`, shape (all, c, h, w), cropped, mirrored, normalised, cut out."""
+    """Into `made`, shape (n, h, w, c): images of `pool`, shape (all, c, h, w), cropped, mirrored, normalised, cut."""
     n, h, w, c = made.shape
     for i in range(n):
         up, aside = top[i] - padding, left[i] - padding
@@ -158,7 +158,7 @@ def gather(
             inside = 0 <= y + up < h
             for k in range(c):
                 black = levels[k, 0]
-                for x in range(0, begin if inside else w):
+                for x in range(begin if inside else w):
                     out[x, k] = black
                 if not inside:
                     continue

@@ -26,6 +26,9 @@ from suite.training.data import ImageData
 from suite.training.train import Trainer
 from suite.types import BadInput, Evaluation, Trial
 
+LEAVE_S = 10.0
+"""For a process to write its checkpoint and leave [s]."""
+
 
 class Engine(Protocol):
     """Answers runs; holds whatever it needs between calls."""
@@ -102,8 +105,12 @@ class Processes:
                         cost = replace(answer.cost, device_s=answer.cost.device_s + lost.pop(trial))
                         answer = replace(answer, cost=cost)
                     yield answer
-        finally:
-            for worker in [worker for worker in self.workers if worker.run]:  # nobody waits for their answers any more
+        finally:  # nobody waits for these answers any more; perhaps the user stopped the run, and will go on with it
+            busy_ones = [worker for worker in self.workers if worker.run]
+            for worker in busy_ones:
+                worker.process.terminate()
+            for worker in busy_ones:
+                worker.process.join(timeout=LEAVE_S)
                 worker.bury()
                 self.workers.remove(worker)
 
@@ -142,6 +149,8 @@ class Worker:
             "threads": trainer.threads,
             "judge": trainer.judge,
             "checkpoints": trainer.checkpoints.folder,
+            "pool": trainer.pool,
+            "deterministic": trainer.deterministic,
         }
         context = multiprocessing.get_context("forkserver")  # imports torch once, and forks before it has any threads
         context.set_forkserver_preload([__name__])
@@ -214,9 +223,15 @@ def pack(data: ImageData, path: Path, *, test: bool) -> None:
     torch.save(content, path)
 
 
+def leave(number: int, _: object) -> None:
+    """What SIGTERM does: a training under way writes its checkpoint."""
+    raise SystemExit(128 + number)
+
+
 def work(pipe: Connection, space: Any, data: Path, settings: dict[str, Any]) -> None:
     """What a worker process does: answer trials until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asks decides
+    signal.signal(signal.SIGTERM, leave)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.networks.chance import generator
-from suite.training.train import device_name, energy_counter, pick_device, threads
+from suite.training.train import device_clock, device_name, energy_counter, pick_device, threads
 from suite.types import JSON, BadInput, Cost, Unsupported
 
 METRICS = {"latency_ms": "ms for a batch", "energy_mj": "mJ an image", "peak_power_w": "W"}
@@ -145,7 +145,8 @@ class Meter:
         Raises:
             torch.OutOfMemoryError: It does not fit.
         """
-        began, energy = time.perf_counter(), energy_counter(self.device)
+        clock, energy = device_clock(self.device, self.cpu_threads), energy_counter(self.device)
+        began = clock()
         before = energy() if energy else None
         values: dict[str, float] = {}
         spread: dict[str, float] = {}
@@ -166,9 +167,7 @@ class Meter:
                         values[metric], spread[metric] = statistics.median(windows), deviation(windows)
                         variation[metric] = abs(spread[metric] / statistics.fmean(windows))
         spent = None if energy is None or before is None else energy() - before
-        return Measurement(
-            values, spread, variation, Cost(time.perf_counter() - began, self.device_name, spent), self.idle_w
-        )
+        return Measurement(values, spread, variation, Cost(clock() - began, self.device_name, spent), self.idle_w)
 
     def images(self, batch_size: int, shape: tuple[int, int, int]) -> Tensor:
         """A fixed batch of noise."""

@@ -150,6 +150,7 @@ def begun(trainer: Trainer, proxy: Proxy, seed: int, norms: Norms | None) -> Run
     recipe = trainer.recipe
     layout: Any = {"memory_format": torch.channels_last}
     supernet = Supernet(trainer.space, proxy, **trainer.shape, seed=seed, norms=norms).to(trainer.device, **layout)
+    supernet.network.lean = True  # type: ignore[assignment]
     optimizer = torch.optim.SGD(
         supernet.parameters(),
         lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,

@@ -6,10 +6,12 @@ seeded by the trial's seed (and the epoch), so that on a CPU a run in stages equ
 
 from __future__ import annotations
 
+import copy
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,14 @@ from suite.spaces import SearchSpace
 from suite.training.augment import COMPILING_PAYS, Augmentation, resize
 from suite.training.checkpoints import Checkpoints, State
 from suite.training.data import ImageData
+from suite.training.pool import KnowledgePool
 from suite.training.recipe import Recipe
 from suite.types import BadInput, Cost, Evaluation, KendallError, Proxy, Trial, Unsupported
 
 EVALUATION_BATCH = 500
 """Images of a forward pass without training."""
+NOTE_S = 2.0
+"""Between two states of a run that are kept in memory, to be written if the user stops it [s]."""
 BACKWARD = 2
 """A backward pass counts as two forward passes: gradients of the inputs and of the weights."""
 
@@ -105,6 +110,9 @@ class Trainer:
         threads: Of a CPU; results depend on their number in the last bits.
         judge: Measure `test_error` too; otherwise the test images are never looked at.
         checkpoints: Folder of the runs under way.
+        pool: Where trials with `inherit` get their first weights from, and leave their last ones; None: nowhere. Its
+            reading and writing are in `device_s`.
+        deterministic: On a GPU, only algorithms that give the same bits every time; on a CPU all do.
     """
 
     def __init__(
@@ -117,10 +125,13 @@ class Trainer:
         threads: int,
         judge: bool,
         checkpoints: Path,
+        pool: KnowledgePool | None = None,
+        deterministic: bool = False,
     ) -> None:
         self.space, self.recipe, self.threads, self.judge = space, recipe, threads, judge
+        self.deterministic = deterministic
         self.device = torch.device(device)
-        self.checkpoints = Checkpoints(checkpoints)
+        self.checkpoints, self.pool = Checkpoints(checkpoints), pool
         self.data = data
         self.side, self.image_channels = int(data.train_images.shape[-1]), int(data.train_images.shape[1])
         self.train_labels = data.train_labels.cpu()
@@ -162,7 +173,8 @@ class Trainer:
         """All that the run of `trial` depends on."""
         run = (self.space.text(trial.arch), trial.proxy, trial.seed)
         here = (self.data.fingerprint, self.recipe, self.device_name, self.half, torch.__version__)
-        return repr((self.space.name, *run, *here))
+        inherited = () if self.pool is None or not trial.inherit else ("pool", self.pool.version)
+        return repr((self.space.name, *run, *here, *inherited))
 
     def answer(self, trial: Trial) -> Evaluation:
         """Train, from the checkpoint if there is one, and evaluate; a failure of this network is its answer.
@@ -174,7 +186,7 @@ class Trainer:
         leg = Leg()
         curve: list[dict[str, float]] = []
         try:
-            with threads(self.threads):
+            with threads(self.threads), exact(self.deterministic and self.device.type == "cuda"):
                 metrics, curve = self.train(trial, leg)
             failure = ""
         except (KendallError, ImportError):  # a broken installation is no network's failure
@@ -221,8 +233,12 @@ class Trainer:
         kept = self.checkpoints.load(key)
         if kept is not None and len(kept["curve"]) <= trial.epochs:
             restore(run, kept)
-            if len(run.curve) == trial.epochs:  # trained, and then killed before anyone heard of it: the price is due
+            if kept.get("cut") or len(run.curve) == trial.epochs:  # nobody heard of these epochs: their price is due
                 vars(leg).update(kept["leg"])
+        pool = self.pool if trial.inherit else None
+        if pool is not None and not run.curve:
+            with self.metered(leg):
+                pool.inherit(run.network, trial, **self.shape)
         if len(run.curve) < trial.epochs:
             places = subset(self.train_labels, proxy.samples, trial.seed)
             for part in ("train", "valid"):
@@ -231,12 +247,17 @@ class Trainer:
             if self.device.type == "cpu" and values > COMPILING_PAYS:
                 self.compiles = True
                 self.augmentation(proxy)  # here, where no seconds are charged
-            while len(run.curve) < trial.epochs:
-                with self.metered(leg):
-                    self.epoch(run, trial, places, leg)
+            with self.kept_if_stopped(key, run, leg) as note:
+                while len(run.curve) < trial.epochs:
+                    with self.metered(leg):
+                        self.epoch(run, trial, places, leg)
+                    note()
             if stage and (kept is None or len(kept["curve"]) < trial.epochs):
                 self.checkpoints.save(key, state(run, leg))
         metrics = {"val_error": run.curve[-1]["val_error"]}
+        if pool is not None:
+            with self.metered(leg):
+                pool.stage(run.network, trial, metrics["val_error"], **self.shape)
         if self.judge:
             self.images("test", proxy.resolution)
             with self.metered(leg):
@@ -244,6 +265,28 @@ class Trainer:
         metrics["params"] = float(self.space.params(trial.arch, proxy, **self.shape))
         metrics["macs"] = float(self.macs(trial))
         return metrics, run.curve
+
+    @contextmanager
+    def kept_if_stopped(self, key: str, run: Run, leg: Leg) -> Iterator[Callable[[], None]]:
+        """Leave a checkpoint if the user stops the run inside the block, of when the block last called what it gets.
+
+        Calls within two seconds of one another are one: copies take time.
+        """
+        latest: State | None = None
+        noted = time.monotonic()
+
+        def note() -> None:
+            nonlocal latest, noted
+            if time.monotonic() - noted > NOTE_S:
+                latest, noted = copy.deepcopy(state(run, leg)), time.monotonic()
+
+        try:
+            yield note
+        except (KeyboardInterrupt, SystemExit):
+            if latest is not None:
+                with suppress(BadInput):  # the user wants to leave: then these epochs are trained again
+                    self.checkpoints.save(key, latest | {"cut": True})
+            raise
 
     def start(self, trial: Trial) -> Run:
         """The run before its first epoch."""
@@ -285,6 +328,8 @@ class Trainer:
             rate = recipe.learning_rate(epoch * len(steps) + number, len(steps), proxy.epochs)
             for group in run.optimizer.param_groups:
                 group["lr"] = rate
+            if progress is not None:
+                progress((epoch * len(steps) + number) / (proxy.epochs * len(steps)))
             chosen = order[batch]
             x, y = augmentation.batch(pool, chosen, drawn, batch), labels[chosen]
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
@@ -295,8 +340,6 @@ class Trainer:
             if recipe.grad_clip:
                 nn.utils.clip_grad_norm_(run.network.parameters(), recipe.grad_clip)
             run.optimizer.step()
-            if progress is not None:
-                progress((epoch * len(steps) + number + 1) / (proxy.epochs * len(steps)))
             loss_sum += loss.detach() * len(y)
             wrong += (logits.detach().argmax(1) != y).sum()
             leg.trained += len(y)
@@ -407,6 +450,21 @@ def threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def exact(wanted: bool) -> Iterator[None]:
+    """Only algorithms whose sums have a fixed order inside the block, if `wanted`; one that has none raises."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def pick_device(device: str) -> torch.device:

@@ -198,7 +198,7 @@ class Scorer:
         self.space, self.data, self.score, self.batch_size, self.threads = space, data, score, batch_size, threads
         self.device = torch.device(device)
         self.device_name = device_name(self.device, threads)
-        self.shape = {"classes": data.classes, "image_channels": data.image_channels}
+        self.shape: dict[str, Any] = {"classes": data.classes, "image_channels": data.image_channels}
         self.minibatches: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def check(self, trial: Trial) -> None:
