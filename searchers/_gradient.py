@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,9 @@ class Logits:
         if len(self.alpha_betas) != 2 or not all(beta < 1 for beta in self.alpha_betas):
             raise BadInput(f"{method}: alpha_betas must be two numbers in [0, 1), not {list(alpha_betas)}")
         self.alpha_optimizer = one_of(f"{method}: alpha_optimizer", alpha_optimizer, OPTIMIZERS)
-        self.mean, self.scale = mean, number(f"{method}: scale", scale)
+        if isinstance(mean, bool) or not isinstance(mean, int | float) or not math.isfinite(mean):
+            raise BadInput(f"{method}: mean must be a finite number, not {mean!r}")
+        self.mean, self.scale = float(mean), number(f"{method}: scale", scale)
         self.warmup_epochs = whole(f"{method}: warmup_epochs", warmup_epochs, least=0)
         self.statistics = one_of(f"{method}: statistics", statistics, STATISTICS)
         self.learner: Learner

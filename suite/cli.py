@@ -308,17 +308,17 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without our letters shows ? for them
-    signal.signal(signal.SIGTERM, terminated)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stopped)
     try:
         raise SystemExit(app(prog_name="kendall", standalone_mode=False))
+    except Stopped as error:
+        stop(f"stopped by {error.name}; the same command goes on where its folder's log ends", error.code)
     except KendallError as error:
         stop(str(error))
     except OSError as error:
         stop(f"{error.filename or 'files'}: {error.strerror or error}")
     except Exception as error:
-        if isinstance(error.__cause__, KeyboardInterrupt):  # which typer's own class stands for
-            number = signal.SIGTERM if isinstance(error.__cause__, Terminated) else signal.SIGINT
-            stop(f"stopped by {number.name}; the same command goes on where its folder's log ends", 128 + number)
         complaint = getattr(error, "format_message", None)  # a wrong word on the command line, in typer's own classes
         if complaint is None:
             raise
@@ -333,13 +333,19 @@ def stop(line: str, code: int = 2) -> None:
     raise SystemExit(code)
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which is treated like the user's interrupt."""
+class Stopped(SystemExit):
+    """A signal asks to leave; what is under way may write its checkpoint."""
+
+    code: int
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.name = signal.Signals(number).name
 
 
-def terminated(*_: object) -> None:
-    """On SIGTERM."""
-    raise Terminated
+def stopped(number: int, _: object) -> None:
+    """On a signal."""
+    raise Stopped(number)
 
 
 if __name__ == "__main__":

@@ -70,12 +70,12 @@ class Ledger:
 
     @property
     def device(self) -> str:
-        """The one device whose seconds these are, those of measuring aside; several of one clock are joined by " + ".
+        """The device of the seconds charged; several of one clock are joined by " + ".
 
         Raises:
             MixedClocks: Simulated and measured seconds are both here.
         """
-        devices = sorted({device for phase, device in self.accounts if phase != "measuring"})
+        devices = sorted({device for phase, device in self.accounts if phase in CHARGED})
         if len({Cost(0.0, device).simulated for device in devices}) > 1:
             raise MixedClocks(f"simulated and measured seconds do not add up: {', '.join(devices)}")
         return " + ".join(devices)

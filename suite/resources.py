@@ -177,14 +177,10 @@ class Measured:
         idle_w = self.store.idle_w.get(self.meter.device_name)
         if self.meter.idle_w is None and idle_w is not None:
             self.meter.idle_w = idle_w
-        network = build(
-            self.space,
-            arch,
-            proxy,
-            classes=self.shape["classes"],
-            image_channels=self.shape["image_channels"],
-            seed=0,
-        )
+        classes, image_channels = self.shape["classes"], self.shape["image_channels"]
+        network: Any = build(self.space, arch, proxy, classes=classes, image_channels=image_channels, seed=0)
+        if hasattr(network, "deployed"):  # another one than is trained
+            network = network.deployed()
         try:
             found = self.meter.measure(network, (self.shape["image_channels"], proxy.resolution, proxy.resolution))
         except torch.OutOfMemoryError:

@@ -157,7 +157,7 @@ def test_stopped_in_its_first_epoch_nothing_is_left(live, tmp_path, monkeypatch)
 
 
 def test_a_worker_told_to_leave_keeps_its_training(live, tmp_path):
-    """With the real signal: closing the stream ends a training of many epochs, whose checkpoint another goes on from."""
+    """With the real signal: closing the stream ends a training of many epochs, which leaves a checkpoint."""
     long = Proxy(epochs=2000, channels=4, resolution=8, cells=1)
     pool = live(workers=2, checkpoints=tmp_path)
     try:
@@ -191,7 +191,8 @@ def start(spec: Path, out: Path, **options) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(
-    ("number", "processes"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), pytest.param(signal.SIGTERM, 2)]
+    ("number", "processes"),
+    [(signal.SIGINT, 1), (signal.SIGTERM, 2), pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow)],
 )
 def test_a_signal_ends_a_run_in_one_line_and_the_same_command_goes_on(tmp_path, number, processes):
     spec, out = halving(tmp_path, processes, 2000), tmp_path / "out"

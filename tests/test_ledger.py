@@ -85,7 +85,7 @@ def test_merging_leaves_the_other_ledger_as_it_was():
 def test_simulated_and_measured_seconds_never_meet(join):
     mixed = ledger(("proxy", Cost(1.0, "table:GTX 1080 Ti")))
     if join == "add":
-        mixed.add("judging", Cost(1.0, "CPU"))
+        mixed.add("search", Cost(1.0, "CPU"))
     else:
         mixed.merge(ledger(("proxy", Cost(1.0, "CPU"))))
     for asked in ("device", "clock"):
@@ -113,13 +113,14 @@ def test_unknown_seconds_stay_unknown_in_the_sum():
 
 
 def test_an_unknown_phase_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match="no phase 'training'; there are search, proxy, full training, predicted, meas"):
+    with pytest.raises(
+        ValueError, match="no phase 'training'; there are search, proxy, full training, predicted, meas"
+    ):
         Ledger().add("training", Cost(1.0, "CPU"))
 
 
-def test_seconds_of_measuring_are_told_apart_and_mix_with_none():
-    ledger = Ledger()
-    ledger.add("proxy", Cost(5.0, "table:GTX 1080 Ti"))
-    ledger.add("measuring", Cost(1.0, "CPU"))
-    assert (ledger.device, ledger.clock) == ("table:GTX 1080 Ti", "simulated")
-    assert [(row["phase"], row["clock"]) for row in ledger.rows()] == [("proxy", "simulated"), ("measuring", "measured")]
+@pytest.mark.parametrize("beside", ["measuring", "judging"])
+def test_seconds_that_no_search_is_charged_are_told_apart_and_mix_with_none(beside):
+    both = ledger(("proxy", Cost(5.0, "table:GTX 1080 Ti")), (beside, Cost(1.0, "CPU")))
+    assert (both.device, both.clock) == ("table:GTX 1080 Ti", "simulated")
+    assert [(row["phase"], row["clock"]) for row in both.rows()] == [("proxy", "simulated"), (beside, "measured")]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 from harness import (
@@ -28,8 +30,10 @@ from suite import jobs
 from suite.consistency import MEASURES, ceiling
 from suite.spaces import SPACES
 from suite.spec import StudySpec, check
-from suite.study import architectures
-from suite.types import BadInput, Unsupported
+from suite.study import architectures, plan
+from suite.study.networks import stratified
+from suite.tables.base import Table
+from suite.types import BadInput, Proxy, Unsupported
 
 
 def conducted(out: Path, **values: Any) -> Path:
@@ -305,3 +309,214 @@ def test_twelve_epochs_of_nas_bench_201_rank_as_published(tmp_path):
     for row in found.values():
         assert number(row["tau"]) < number(row["ceiling_tau"]) < 1
         assert number(row["speedup_device"]) == pytest.approx(200 / 12, rel=0.05)  # both pay for one look at the split
+
+
+# Grids, stages, scores
+
+
+def grid_spec(**values: Any) -> StudySpec:
+    return check(StudySpec, live_study_content(**values), "test")
+
+
+def arena_of(spec: StudySpec, tmp_path: Path) -> Any:
+    (arena,) = jobs.open_arenas(spec, tmp_path, tmp_path)
+    return arena
+
+
+TINY = {"channels": 4, "cells": 1, "resolution": 4}
+
+
+def test_a_grid_is_every_combination_and_is_trained_cheapest_first(tmp_path):
+    spec = grid_spec(proxies=[{**TINY, "epochs": [1, 2], "samples": [0.5, 1.0]}])
+    found = plan.runs(spec, arena_of(spec, tmp_path))
+    assert [str(run.proxy) for run in found] == [
+        "e1 c4 r4 s0.5 n1", "e1 c4 r4 s1 n1", "e2 c4 r4 s0.5 n1", "e2 c4 r4 s1 n1",
+    ]  # fmt: skip
+
+
+def test_econas_notation_is_read_and_written(tmp_path):
+    levels = {"channels": [8, 4], "resolution": [8, 4], "samples": [1.0, 0.5]}
+    spec = grid_spec(
+        proxies=["c1r1s1e1"], levels=levels, full={"epochs": 1, "channels": 8, "resolution": 8}, scores=[],
+        evaluator={"kind": "live", "device": "cpu", "processes": 1}, architectures={"count": 3}, full_seeds=1,
+    )  # fmt: skip
+    (run,) = plan.runs(spec, arena_of(spec, tmp_path))
+    assert run.proxy == Proxy(1, 4, 4, 0.5)
+    assert plan.expanded(spec.proxies[0], arena_of(spec, tmp_path), plan.known_levels(spec, arena_of(spec, tmp_path)))
+
+
+def test_stages_are_read_off_one_training_and_a_schedule_of_its_own_is_another(tmp_path):
+    out = live(
+        tmp_path / "out", full={**TINY, "epochs": 3}, scores=["params", "nwot"],
+        proxies=[{**TINY, "epochs": [2, 3], "stages": [1, 2], "samples": 0.5}],
+    )  # fmt: skip
+    found = {row["proxy"]: row for row in rows(out / "consistency.csv")}
+    stages = ["1 of e2 c4 r4 s0.5 n1", "e2 c4 r4 s0.5 n1", "1 of e3 c4 r4 s0.5 n1", "2 of e3 c4 r4 s0.5 n1",
+              "e3 c4 r4 s0.5 n1"]  # fmt: skip
+    assert [name for name in found if not name.startswith("TSE")] == ["nwot", *stages, "params"]
+    assert {f"TSE {name}" for name in stages} < set(found)
+    lines = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
+    assert sum(line["phase"] == "proxy" for line in lines) == 4 * 2  # networks x schedules
+    assert all(line["epochs"] == line["proxy"]["epochs"] for line in lines if line["phase"] == "proxy")
+    curves = {(line["arch"], line["proxy"]["epochs"]): line["curve"] for line in lines if line["phase"] == "proxy"}
+    of_stage, of_area = (scores(out, name, "val_error")["0"] for name in (stages[3], f"TSE {stages[3]}"))
+    for (arch, epochs), curve in curves.items():
+        if epochs == 3:
+            assert of_stage[arch] == pytest.approx(curve[1]["val_error"])
+            assert of_area[arch] == pytest.approx(curve[0]["train_loss"] + curve[1]["train_loss"])
+    assert number(found[stages[3]]["device_s"]) < number(found[stages[4]]["device_s"])
+    assert number(found[stages[3]]["speedup_theory"]) == pytest.approx(3 / 2 / 0.5)
+    assert found["nwot"]["kind"] == "zero-cost"
+    assert number(found["nwot"]["device_s"]) > 0
+    assert found["params"]["device_s"] == ""
+
+
+def test_the_full_setting_as_a_proxy_is_trained_with_seeds_of_its_own(tmp_path):
+    out = live(tmp_path / "out", proxies=[{**TINY, "epochs": 2}], scores=[], tse=False)
+    seeds = {(line["phase"], line["seed"]) for line in map(json.loads, (out / "trials.jsonl").read_text().splitlines())}
+    assert seeds == {("full training", 0), ("full training", 1), ("proxy", 2)}
+
+
+def test_full_training_stopped_early_is_a_proxy_too(tmp_path):
+    out = live(tmp_path / "out", proxies=[{**TINY, "epochs": 1}], proxy_seeds=2, scores=[], tse=False)
+    (row,) = trainings(out)
+    assert row["seeds_proxy"] == "2"
+    judged = truth(out, mean=True)
+    by_seed = scores(out, row["proxy"], "val_error").values()
+    taus = [scipy.stats.kendalltau([of[a] for a in judged], list(judged.values())).statistic for of in by_seed]
+    assert number(row["tau"]) == pytest.approx(np.mean(taus), nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"proxies": [{**TINY, "epochs": 9}]}, r"e9 c4 r4 s1 n1 costs 4.5 times the full setting \(e2 c4 r4 s1 n1\)"),
+        ({"proxies": [{**TINY, "epochs": 2, "channels": 8}]}, "costs 4 times the full setting"),
+        ({"proxies": [{**TINY, "epochs": 2, "stages": 3}]}, "stage 3 is beyond every schedule, 2"),
+        ({"proxies": ["c9r0s0e1"]}, "nas_bench_201 has no level c9; there are c0 = 16"),
+        ({"proxies": ["c4e1"]}, "not a proxy in EcoNAS's notation: 'c4e1'"),
+        ({"scores": ["nwott"]}, "no score 'nwott': did you mean 'nwot'"),
+        ({"score_file": "nosuch.csv"}, "no file nosuch.csv"),
+        ({"architectures": {"count": 4, "quick": "paramz"}}, "no quick score 'paramz': did you mean 'params'"),
+        ({"architectures": {"count": 4, "pool": 50}}, "a pool is what a quick score chooses from"),
+        ({"architectures": {"count": 40, "quick": "params", "pool": 20}}, "a pool of 20 is smaller than count = 40"),
+    ],
+)
+def test_what_a_live_study_cannot_do_is_one_line(tmp_path, values, said):
+    with pytest.raises((BadInput, Unsupported), match=said) as error:
+        live(tmp_path / "out", **values)
+    assert "\n" not in str(error.value)
+
+
+def test_zero_cost_scores_of_a_table_are_refused(tmp_path):
+    with pytest.raises(Unsupported, match="synflow looks at images, and table:toy has none"):
+        conducted(tmp_path / "out", scores=["synflow"])
+
+
+def test_stages_of_a_table_are_looked_up_and_others_refused(tmp_path):
+    out = conducted(tmp_path / "out", proxies=[{"epochs": EPOCHS, "stages": SHORT // 2}, {"epochs": SHORT}])
+    kinds = {row["proxy"]: row["kind"] for row in rows(out / "consistency.csv")}
+    assert kinds[f"{SHORT // 2} of e{EPOCHS} c32 r32 s1"] == "stage"
+    with pytest.raises(Unsupported, match=f"was not read at {SHORT}; there are {SHORT // 2}, {EPOCHS}"):
+        conducted(tmp_path / "other", proxies=[{"epochs": EPOCHS, "stages": SHORT}])
+
+
+def test_published_scores_rank_the_networks_that_they_know(tmp_path):
+    archs = networks(tmp_path, count=40)
+    lines = [f"{SPACE.text(arch)},{sum(arch)},7" for arch in archs[:30]]
+    (tmp_path / "known.csv").write_text("\n".join(["architecture,size,flat", *lines]))
+    out = conducted(tmp_path / "out", score_file="known.csv")
+    found = {row["proxy"]: row for row in rows(out / "consistency.csv")}
+    size, flat = found["size (published)"], found["flat (published)"]
+    assert (size["n"], size["unknown"], size["note"]) == ("30", "10", "10 networks have no such score")
+    against = truth(out, mean=False)
+    expected = scipy.stats.kendalltau([-sum(a) for a in archs[:30]], [against[SPACE.text(a)] for a in archs[:30]])
+    assert number(size["tau"]) == pytest.approx(expected.statistic)
+    assert flat["tau"] == ""
+    assert "equal under it, so it ranks nothing" in flat["note"]
+
+
+def test_strata_have_equal_shares_and_the_top_is_there(tmp_path):
+    space = SPACES["nas_bench_201"]
+    spec = grid_spec(architectures={"count": 40, "quick": "params", "pool": 400})
+    sizes = lambda archs: [float(space.params(arch, space.full)) for arch in archs]  # noqa: E731
+    archs, strata = stratified(spec, space, sizes, np.random.default_rng(0))
+    assert [(s.pool, s.drawn) for s in strata] == [(200, 10), (100, 10), (50, 10), (50, 10)]
+    assert all(a.high <= b.low for a, b in itertools.pairwise(strata))
+    assert len(set(archs)) == 40
+    assert sum(size >= strata[3].low for size in sizes(archs)) >= 10
+
+
+def test_the_price_is_known_before_it_starts(tmp_path):
+    said: list[str] = []
+    spec = check(StudySpec, study_content(toy_table()), "test")
+    jobs.conduct(spec, tmp_path / "out", base=tmp_path, command="k", announce=said.append)
+    assert said[0].startswith("toys: 40 networks, 120 trainings, about ")
+    assert "simulated, of table:toy" in said[0]
+    (line,) = jobs.planned(grid_spec(), base=tmp_path)
+    assert line.startswith("digits: 4 networks, 12 trainings, about ")
+    assert "multiply-adds" in line
+
+
+# What follows
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory) -> Path:
+    return conducted(
+        tmp_path_factory.mktemp("study") / "out", table=toy_table(runs=3, test=False), full_seeds=3,
+        architectures={"count": 120}, proxies=[{"epochs": EPOCHS, "stages": SHORT // 2}, {"epochs": SHORT,
+        "stages": SHORT // 2}], reach=[0.1, 0.99],
+    )  # fmt: skip
+
+
+def test_every_question_has_an_answer_or_a_reason(findings):
+    answers = {row["question"]: row["answer"] for row in rows(findings / "answers.csv")}
+    assert len(answers) == 6
+    assert all(answers.values())
+
+
+def test_comparisons_are_all_pairs_with_holm(findings):
+    found = rows(findings / "comparisons.csv")
+    names = {row["proxy"] for row in rows(findings / "consistency.csv")}
+    assert len(found) == len(names) * (len(names) - 1) // 2
+    taus = {row["proxy"]: number(row["tau"]) for row in rows(findings / "consistency.csv")}
+    for row in found:
+        assert number(row["gain"]) == pytest.approx(taus[row["a"]] - taus[row["b"]])
+        assert number(row["p"]) <= number(row["p_holm"]) <= 1
+        assert (row["better"] != "") == (number(row["p_holm"]) < 0.05)
+
+
+def test_the_cheapest_that_reaches_a_tau_is_cheap_and_reaches_it(findings):
+    low, high = rows(findings / "recommendations.csv")
+    paid = {row["proxy"]: number(row["device_s"]) for row in rows(findings / "front.csv")}
+    assert low["proxy"] == min(paid, key=lambda name: paid[name])
+    assert high["proxy"] == "none"
+
+
+def test_a_perfect_proxy_is_extrapolated_from_the_runs(findings):
+    for row in rows(findings / "consistency.csv"):
+        assert row["possible"] == "a perfect proxy against the mean of 2 runs of full training"
+        assert number(row["possible_tau"]) > number(row["ceiling_tau"])  # which has one run as the proxy
+
+
+def test_a_study_of_two_data_sets_says_whether_reliability_carries_over(tmp_path):
+    frame = pd.concat([toy_frame(runs=2), toy_frame(runs=2, seed=1).assign(dataset="games")])
+    Table.from_frame(frame, SPACE, {"table": "toy"}).save(tmp_path / "two.table")
+    stages = [{"epochs": EPOCHS, "stages": SHORT // 2}, {"epochs": SHORT, "stages": SHORT // 2}]
+    out = conducted(tmp_path / "out", table=tmp_path / "two.table", datasets=["toys", "games"], proxies=stages)
+    (row,) = rows(out / "transfer.csv")
+    assert (row["here"], row["there"], row["proxies"]) == ("toys", "games", "4")
+    assert len(rows(out / "transfer_matrix.csv")) > 8
+
+
+def test_constant_and_failed_scores_are_counted_and_said(tmp_path):
+    frame = toy_frame()
+    frame.loc[(frame["epochs"] == SHORT) & (frame["split"] == "valid"), "error"] = 50.0
+    Table.from_frame(frame, SPACE, {"table": "toy"}).save(tmp_path / "flat.table")
+    out = conducted(tmp_path / "out", table=tmp_path / "flat.table", scores=[])
+    (row,) = rows(out / "consistency.csv")
+    assert row["tau"] == ""
+    assert row["note"] == "all networks are equal under it, so it ranks nothing"
+    answers = [row["answer"] for row in rows(out / "answers.csv")]
+    assert all(answer.startswith("cannot be said") for answer in answers)

@@ -237,9 +237,9 @@ def below(bench: Bench, label: str, seed: int, done: Any) -> list[dict[str, Any]
     return rows
 
 
-def job(label: str, metric: str, limit: float, seed: int) -> tuple[list[dict[str, Any]], list[Evaluation]]:
+def job(due: tuple[str, str, float, int]) -> tuple[list[dict[str, Any]], list[Evaluation]]:
     """The rows of one search, and all its answers where a sweep needs them."""
-    bench = BENCH[0]
+    bench, (label, metric, limit, seed) = BENCH[0], due
     if label in others(bench):
         return below(bench, label, seed, bench.search(others(bench)[label], seed)), []
     if label == "samples":
@@ -265,8 +265,10 @@ def main(nb201: Path, hw: Path, processes: int) -> None:
     sweeps: dict[tuple[str, int], list[Evaluation]] = {}
     with get_context("fork").Pool(processes) as pool:
         due = [(*job, seed) for job in jobs for seed in range(SEEDS)]
-        for (label, *_, seed), (found, answers) in zip(due, pool.starmap(job, due, chunksize=1), strict=True):
+        for (label, *_, seed), (found, answers) in zip(due, pool.imap(job, due), strict=True):
             rows += found
+            if found and seed == SEEDS - 1:
+                write("searches.csv", rows)
             if answers:
                 names = {"samples": "random search", "mixed, tabular": "MONAS, four alphas, tabular"}
                 kind = label if label == "samples" else "mixed" + ", tabular" * label.endswith("tabular")

@@ -564,7 +564,7 @@ SHOWN = (
 
 
 def best_possible(row: Row) -> Row:
-    """Columns that may be missing; what a perfect proxy could reach is the measured ceiling where nobody worked it out."""
+    """Columns that may be missing; a perfect proxy reaches the measured ceiling where nobody worked it out."""
     found: Row = {name: row.get(name, math.nan) for name in SHOWN}
     if not math.isfinite(found["possible_tau"]):
         found |= {f"possible_{end}": row[f"ceiling_{end}"] for end in ("tau", "low", "high")}

@@ -66,13 +66,13 @@ NUMBERS = frozenset(column for columns in COLUMNS.values() for column in columns
 
 MORE_NUMBERS = frozenset(
     {
-        "stage", "possible_tau", "possible_low", "possible_high", "unknown", "speedup_theory", "speedup_energy",
-        "energy_j", "full_energy_j", "tau_top10_low", "tau_top10_high", "regret_at_1_low", "regret_at_1_high",
-        "best_rank_at_10_low", "best_rank_at_10_high", "slope", "slope_low", "slope_high", "loss", "loss_low", "loss_high",
-        "value", "low", "high", "p", "p_holm", "gain", "gain_low", "gain_high", "reach", "budget", "budget_s", "cost_s",
-        "regret", "regret_low", "regret_high", "flat_regret", "flat_low", "flat_high", "saved", "saved_low", "saved_high",
-        "rank", "rank_low", "rank_high", "linear", "linear_low", "linear_high", "reachable", "off_by", "proxies",
-        "networks", "networks_for_0_05", "difference", "front",
+        "stage", "possible_tau", "possible_low", "possible_high", "unknown", "speedup_theory", "speedup_energy", "p",
+        "energy_j", "full_energy_j", "tau_top10_low", "tau_top10_high", "regret_at_1_low", "regret_at_1_high", "p_holm",
+        "best_rank_at_10_low", "best_rank_at_10_high", "slope", "slope_low", "slope_high", "loss", "loss_low",
+        "loss_high", "value", "low", "high", "gain", "gain_low", "gain_high", "reach", "budget", "budget_s", "cost_s",
+        "regret", "regret_low", "regret_high", "flat_regret", "flat_low", "flat_high", "saved", "saved_low",
+        "saved_high", "rank", "rank_low", "rank_high", "linear", "linear_low", "linear_high", "reachable", "off_by",
+        "proxies", "networks", "networks_for_0_05", "difference", "front",
     }
 )  # fmt: skip
 """Columns of numbers that a file may have or lack."""

@@ -115,10 +115,11 @@ class Findings:
         frame = pd.DataFrame(self.rows["consistency.csv"])
         ends = ["tau", "tau_low", "tau_high"]
         usable = frame[frame[ends].abs().lt(1).all(axis=1) & frame["kind"].ne("baseline")]
+        usable = usable.assign(alike=usable["econas"].where(usable["econas"].ne(""), usable["proxy"]))
         rng = np.random.default_rng([self.spec.seed0, 11])
         for here, there in itertools.combinations(self.spec.datasets, 2):
             try:
-                found = transfer.transfer(usable, here, there, rng=rng)
+                found = transfer.transfer(usable, here, there, match=("alike",), rng=rng)
             except BadInput as error:
                 self.answer(f"{here}, {there}", question, f"cannot be said: {error}")
                 continue

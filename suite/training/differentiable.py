@@ -93,7 +93,6 @@ def epochs(
 
     Args:
         searcher: Who learns; at its beginning.
-        space: Whose supernet.
         data: Images; the test part is not looked at.
         proxy: Size and schedule. Its `samples` are of the training part, before that is halved.
         checkpoints: Folder of the searches under way.

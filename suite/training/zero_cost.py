@@ -13,7 +13,6 @@ taken out. docs/zero-cost.md has each score's details, and how it agrees with pu
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -27,7 +26,7 @@ from suite.networks.chance import generator
 from suite.spaces import SearchSpace
 from suite.training.augment import Augmentation, resize
 from suite.training.data import ImageData
-from suite.training.train import BACKWARD, device_name, reason, threads
+from suite.training.train import BACKWARD, device_clock, device_name, reason, threads
 from suite.types import BadInput, Cost, Evaluation, KendallError, Trial, nearest
 
 Score: TypeAlias = Callable[[nn.Module, Tensor, Tensor], float]
@@ -197,7 +196,10 @@ class Scorer:
             raise BadInput(f"zero cost: batch_size must be a whole number in 2..{images}, not {batch_size!r}")
         self.space, self.data, self.score, self.batch_size, self.threads = space, data, score, batch_size, threads
         self.device = torch.device(device)
-        self.device_name = device_name(self.device, threads)
+        self.device_name, self.clock = (
+            device_name(self.device, threads),
+            device_clock(self.device, threads),
+        )
         self.shape: dict[str, Any] = {"classes": data.classes, "image_channels": data.image_channels}
         self.minibatches: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
@@ -229,8 +231,9 @@ class Scorer:
             self.minibatch(trial.seed, trial.proxy.resolution)
         params, macs = (size(trial.arch, trial.proxy, **self.shape) for size in (self.space.params, self.space.macs))
         images = {"synflow": 1}.get(self.score, self.batch_size)
-        spent = PASSES.get(self.score, 0) * images * macs
-        began = time.perf_counter()
+        trained = self.space.trained_macs(trial.arch, trial.proxy, **self.shape)
+        spent = PASSES.get(self.score, 0) * images * trained
+        began = self.clock()
         try:
             with threads(self.threads):
                 score = self.value(trial, params, macs)
@@ -242,7 +245,7 @@ class Scorer:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
                 torch.cuda.synchronize(self.device)  # a device that is lost raises here
-        cost = Cost(time.perf_counter() - began, self.device_name, None, float(spent))
+        cost = Cost(self.clock() - began, self.device_name, None, float(spent))
         if failure:
             return Evaluation(trial, dict.fromkeys(self.metrics, math.inf), cost, failure)
         metrics = {"zero_cost": -score, "params": float(params), "macs": float(macs)}
