@@ -1,7 +1,7 @@
 """The loop that most search code trains with, written as it is written there; what our training is measured beside.
 
-A DataLoader of PIL images with torchvision's transforms for each, a module for every edge, channels first, float32, loss
-and accuracies read after every step (NASLib, AutoDL-Projects).
+A DataLoader of PIL images with torchvision's transforms for each, a module for every edge, channels first, float32,
+loss and accuracies read after every step (NASLib, AutoDL-Projects).
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def accuracies(logits, labels):
     return [right[:k].reshape(-1).float().sum(0, keepdim=True).mul_(100.0 / len(labels)).item() for k in (1, 5)]
 
 
-def stepper(arch, proxy):
+def stepper(arch, proxy, device="cpu"):
     """A function that trains on a batch."""
-    network = build(SPACE, arch, proxy, classes=10, image_channels=3, seed=0).train()
+    network = build(SPACE, arch, proxy, classes=10, image_channels=3, seed=0).train().to(device)
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     criterion = torch.nn.CrossEntropyLoss()
 

@@ -38,6 +38,11 @@ class Place:
         return slice(self.first, self.first + len(self.halves))
 
 
+def known(space: SearchSpace) -> bool:
+    """Whether the paper's costs are defined for its operations."""
+    return isinstance(space, nas_bench_201.NASBench201 | darts.DARTS | darts.DARTSEdges)
+
+
 def places(space: SearchSpace, proxy: Proxy) -> list[Place]:
     """The cells of a network that mix, in its order.
 

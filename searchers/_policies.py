@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 Array = npt.NDArray[np.float64]
+P, T = ParamSpec("P"), TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,25 @@ class TabularPolicy:
         return float(-(p * logarithm(p)).sum(axis=1).mean())
 
 
+def on_one_thread(method: Callable[P, T]) -> Callable[P, T]:
+    """Of torch: for networks this small more are slower, and sums would depend on their number in the last bits."""
+
+    @functools.wraps(method)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> T:
+        import torch
+
+        before = torch.get_num_threads()
+        if before == 1:
+            return method(*args, **kwargs)
+        torch.set_num_threads(1)
+        try:
+            return method(*args, **kwargs)
+        finally:
+            torch.set_num_threads(before)
+
+    return alone
+
+
 class RNNPolicy:
     """An LSTM that reads the embedding of its last decision; the first input is learnt.
 
@@ -161,6 +182,7 @@ class RNNPolicy:
         self.theta = rng.uniform(-spread, spread, sum(p.numel() for p in self.parameters))
         self.latest = math.nan
 
+    @on_one_thread
     def unroll(self, choose: Callable[[int, torch.Tensor], int]) -> tuple[Architecture, torch.Tensor, torch.Tensor]:
         """An architecture decision by decision, with its log probability and entropy, both differentiable."""
         import torch
@@ -186,6 +208,7 @@ class RNNPolicy:
         scaled = output / self.temperature
         return self.tanh * torch.tanh(scaled) if self.tanh else scaled
 
+    @on_one_thread
     def unroll_batch(
         self, count: int, choose: Callable[[int, torch.Tensor], torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -245,6 +268,7 @@ class RNNPolicy:
             self.slope(entropy),
         )
 
+    @on_one_thread
     def slope(self, value: torch.Tensor) -> Array:
         """Gradient by `theta`."""
         import torch

@@ -20,6 +20,8 @@ from suite.types import Architecture, BadInput, Proxy, Trial, Unsupported, neare
 
 CONSTRAINTS = {"soft": (-0.07, -0.07), "hard": (0.0, -1.0)}
 """Exponents (a, b) below and above the target."""
+USUAL = ("latency_ms", "macs")
+"""The first of these that there is, else the first that there is at all, unless another is named."""
 FORMULAS = ("macs", "params")
 """Metrics that a space knows without resources, where it has formulas."""
 CALIBRATION = (0, 64)
@@ -111,16 +113,16 @@ def reward(
     exponents = float(below if a is None else a), float(above if b is None else b)
     goal = None if target is None else number(f"{name}: target", target, above=0)
     known = formulas(space, proxy) if resources is None else resources.names
-    chosen = metric if metric is not None else "latency_ms" if "latency_ms" in known else next(iter(known), None)
+    usual = next((name for name in (*USUAL, *known) if name in known), None)
+    chosen = usual if metric is None else metric
     if chosen is None:
         if goal is not None:
             raise BadInput(f"{name}: a target of {goal:g} needs a metric; name one that the evaluator gives")
         return Reward(None, 1.0, *exponents)
-    if chosen not in known and (goal is None or resources is not None):
-        raise BadInput(
-            f"{name}: no metric {chosen!r} without training: {nearest(str(chosen), known) or 'there is none'}"
-        )
     if goal is None:
+        if chosen not in known:
+            near = nearest(str(chosen), known)
+            raise BadInput(f"{name}: no metric {chosen!r} without training: {near}; or give target")
         goal = median(space, proxy, chosen) if resources is None else resources.calibrate(proxy).percentile(chosen, 50)
         if not goal > 0:
             raise BadInput(f"{name}: the median of {chosen} over random architectures is {goal:g}; give target")

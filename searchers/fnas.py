@@ -79,13 +79,10 @@ class Prediction:
     """U."""
     threshold: float
     """tau: V is trusted up to this U."""
+    used: bool
+    """Whether V stood in for a training."""
     trained: float = math.nan
-    """The true reward; nan: it was never trained, V was used."""
-
-    @property
-    def used(self) -> bool:
-        """Whether V stood in for a training."""
-        return math.isnan(self.trained)
+    """The true reward, where it was trained all the same and has been told; else nan."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +101,10 @@ class Calibration:
 def calibration(predictions: Sequence[Prediction]) -> Calibration:
     """The audit of predictions.
 
-    >>> calibration([Prediction((0,), 0.9, 0.1, 0.2, 0.85), Prediction((1,), 0.8, 0.1, 0.2)]).checked
+    >>> calibration([Prediction((0,), 0.9, 0.1, 0.2, False, 0.85), Prediction((1,), 0.8, 0.1, 0.2, True)]).checked
     1
     """
-    checked = [p for p in predictions if not p.used]
+    checked = [p for p in predictions if not math.isnan(p.trained)]
     errors = np.array([abs(p.reward - p.trained) for p in checked])
     uncertainties = np.array([p.uncertainty for p in checked])
     vary = len(checked) > 2 and errors.std() > 0 and uncertainties.std() > 0
@@ -266,7 +263,6 @@ class FNAS:
                 for place, arch in enumerate(self.archs)
                 if math.isnan(self.rewards[place])
             ]
-            self.trained += len(asked)
             if asked:
                 return asked
             self.learn()  # V was sure of all
@@ -287,12 +283,13 @@ class FNAS:
         values, doubts = self.critic.values(self.archs), self.critic.uncertainties(self.archs)
         audited = self.rng.random(len(self.archs)) < self.audit
         for place, arch in enumerate(self.archs):
-            said = Prediction(arch, float(values[place]), float(doubts[place]), tau)
+            sure = bool(doubts[place] <= tau and not audited[place])
+            said = Prediction(arch, float(values[place]), float(doubts[place]), tau, sure)
             self.predictions.append(said)
-            if said.uncertainty > tau or audited[place]:
-                self.checks[place] = said
-            else:
+            if sure:
                 rewards[place] = said.reward
+            else:
+                self.checks[place] = said
         return rewards
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
@@ -301,6 +298,7 @@ class FNAS:
             place = self.due.take(evaluation.trial)
             self.rewards[place] = self.reward(evaluation.metrics)
             self.answers[place] = evaluation
+            self.trained += 1
             if place in self.checks:
                 self.checks[place].trained = float(self.rewards[place])
         if not self.due:

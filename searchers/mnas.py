@@ -50,8 +50,8 @@ class MNAS:
             a: Exponent up to the target; None: the constraint's.
             b: Exponent above the target; None: the constraint's.
             metric: What is traded against accuracy: "latency_ms", "energy_mj", "macs" ...; None: "latency_ms" if it is
-                among the resources, else the first of them; without resources "macs" by the space's formula. Where
-                there is none, the reward is the accuracy.
+                among the resources, else "macs", by the space's formula without resources. Where there is none, the
+                reward is the accuracy.
             target: T, in the metric's unit; None: the median over 64 random architectures, the same for every seed.
             batch: Architectures a step of PPO.
             lr: Of Adam.

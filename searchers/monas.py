@@ -41,7 +41,9 @@ POLICIES = {"rnn": 0.1, "tabular": 1e-3}
 BASELINES = ("average", "none")
 USUAL = {"mixed": "energy_mj", "constraint": "peak_power_w", "accuracy": "energy_mj"}
 """The paper's metric of each reward."""
-ALPHA = 0.5
+FALLBACK = "macs"
+"""Where that is not known: the paper's other constraint."""
+ALPHA = 0.75
 REJECTED_IN_A_ROW = 1000
 """So many samples rejected before training, one after the other, end the search."""
 
@@ -95,10 +97,10 @@ class MONAS:
             proxy: What every network is trained under.
             rng: All chance comes from here.
             reward: "mixed", "constraint" or "accuracy".
-            alpha: Of the mixed reward: share of the accuracy; None: 0.5.
+            alpha: Of the mixed reward: share of the accuracy; None: 0.75.
             metric: The resource, as the answers name it; None: the paper's (energy_mj, or peak_power_w under a
-                constraint) if it is among the resources, or their only one. Where there are no resources, the mixed
-                reward is the accuracy alone.
+                constraint) if it is among the resources, else macs, else their only one. Where there are no resources,
+                the mixed reward is the accuracy alone.
             limit: Of "constraint", in the metric's unit; or of "accuracy", A_min in [0, 1].
             percentile: Of "constraint", instead of `limit`: that of 64 random architectures, in [0, 100].
             low: What E counts as 0, in the metric's unit; None: the least of 64 random architectures.
@@ -263,14 +265,14 @@ class MONAS:
     # Options
 
     def chosen_metric(self, metric: str | None, alpha: float | None) -> str | None:
-        """The one asked for, else the paper's, else the only one; None: accuracy alone."""
+        """The one asked for, else the paper's, else multiply-adds, else the only one; None: accuracy alone."""
         if metric is not None:
             return metric
         names = self.resources.names if self.resources is not None else ()
         if USUAL[self.reward] in names:
             return USUAL[self.reward]
-        if len(names) == 1:
-            return names[0]
+        if len(names) == 1 or FALLBACK in names:
+            return FALLBACK if FALLBACK in names else names[0]
         if names:
             raise BadInput(
                 f"monas: name the metric of the reward {self.reward!r}; the resources are {', '.join(names)}"

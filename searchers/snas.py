@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from searchers._costs import shares, table
+from searchers._costs import known, shares, table
 from searchers._gradient import Logits
 from searchers._options import flag, fraction, number, one_of, whole
 from suite.spaces import SearchSpace, darts, nas_bench_201
@@ -47,7 +47,8 @@ class SNAS(Logits):
         space: nas_bench_201 or darts_edges, whose architectures have all edges; darts with `two_edges`.
         proxy: Size and schedule of the supernet's training.
         rng: Not used: all chance belongs to the loop.
-        eta: Weight of the resource cost: "mild", "moderate", "aggressive", or a number; 0: none.
+        eta: Weight of the resource cost: "mild", "moderate", "aggressive", or a number; 0: none; None: "mild" where
+            costs of the operations are known, none elsewhere.
         resource: How it reaches the logits: "reparametrization", "discrete", "policy_gradient"; see `penalty`.
         resource_form: "log" or "linear".
         ratio: What reduction cells count in it against normal ones.
@@ -76,7 +77,7 @@ class SNAS(Logits):
 
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
-        *, eta: str | float = "mild", resource: str = "reparametrization", resource_form: str = "log",
+        *, eta: str | float | None = None, resource: str = "reparametrization", resource_form: str = "log",
         ratio: float = 1.0, temperature: float = 1.0, temperature_end: float = 0.03, horizon: int = 0,
         bilevel: bool = False, resample_cells: bool = False, drop_path: float | None = None, two_edges: bool = False,
         alpha_lr: float = 3e-4, alpha_optimizer: str = "adam", alpha_betas: Sequence[float] = (0.5, 0.999),
@@ -90,7 +91,7 @@ class SNAS(Logits):
             method, space, proxy, alpha_lr=alpha_lr, alpha_decay=alpha_decay, alpha_betas=alpha_betas,
             alpha_optimizer=alpha_optimizer, mean=mean, scale=scale, warmup_epochs=warmup_epochs, statistics=statistics,
         )  # fmt: skip
-        self.eta = level(eta)
+        self.eta = level("mild" if known(space) else 0.0) if eta is None else level(eta)
         self.resource = one_of(f"{method}: resource", resource, WAYS)
         self.resource_form = one_of(f"{method}: resource_form", resource_form, FORMS)
         self.ratio = number(f"{method}: ratio", ratio)

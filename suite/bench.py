@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,34 +19,38 @@ from suite.evaluators.live import LiveEvaluator
 from suite.spaces import SPACES
 from suite.training.data import ImageData
 from suite.training.recipe import Recipe
-from suite.training.train import BACKWARD, threads
-from suite.types import Architecture, Proxy, Trial
+from suite.training.train import BACKWARD, pick_device, threads
+from suite.types import Architecture, Proxy, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
 CELL: Architecture = (3, 2, 1, 1, 4, 3)
-"""Convolutions on half of the edges, as in a mean cell: one 1x1, two 3x3, a pool, two skips."""
+"""Convolutions on half of the edges, as in a mean cell: one 1x1, two 3x3; a pool, two skips; all reach the output."""
 IMAGES = 25_000
 """Of an epoch, as NAS-Bench-201 trains on half of CIFAR-10."""
-SECONDS = 3.0
-"""That a row is measured for, about."""
+GPU_TIMES = 50
+"""So many times more images are trained on a GPU, to take as long."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A proxy by name, and the batch that it is trained with."""
+    """A proxy by name, the batch that it is trained with, and how many images are trained to time it."""
 
     name: str
     proxy: Proxy
     batch: int
+    images: int
 
 
-WORKLOADS = (
-    Workload("tiny", Proxy(12, 4, 8, cells=1), 64),
-    Workload("small", Proxy(12, 8, 16, cells=1), 64),
-    Workload("narrow", Proxy(12, 16, 32, cells=1), 256),
-    Workload("full", Proxy(12, 16, 32, cells=5), 256),
-)
-"""The standard proxies; "full" is the reference workload: NAS-Bench-201's 12-epoch training."""
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload("tiny", Proxy(12, 4, 8, cells=1), 64, 16_384),
+        Workload("small", Proxy(12, 8, 16, cells=1), 64, 4_096),
+        Workload("narrow", Proxy(12, 16, 32, cells=1), 128, 1_024),
+        Workload("reference", Proxy(12, 16, 32, cells=5), 128, 256),
+    )
+}
+"""The standard proxies; "reference" is NAS-Bench-201's 12-epoch training."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Reached:
     images_s: float
     """Images trained a second, by all workers together."""
     candidates_h: float
-    """Trainings of the proxy's 12 epochs of 25,000 images an hour; validation not counted."""
+    """Trainings of the proxy's epochs of 25,000 images an hour; validation not counted."""
     candidate_s: float
     """Device seconds of one such training."""
     share: float
@@ -78,7 +82,7 @@ def random_images(number: int, side: int) -> ImageData:
 
 
 def roofline(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """Multiply-adds a second of a large matrix product, on one thread of a CPU or on a GPU: the best of what was timed."""
+    """Multiply-adds a second of a large matrix product, on a GPU or one thread of a CPU: the best of what was timed."""
     size = 1024 if device.type == "cpu" else 8192
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best, end = 0.0, time.perf_counter() + seconds
@@ -92,56 +96,45 @@ def roofline(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> 
     return best
 
 
-def measure(workload: Workload, *, device: str, workers: int, precision: str, seconds: float = SECONDS) -> Reached:
-    """Train the reference cell under a workload's proxy, by so many workers, for about so many seconds each.
+def measure(workload: Workload, *, device: str = "auto", workers: int = 1, precision: str = "auto") -> Reached:
+    """Train the reference cell under a workload's proxy: each worker once, all at once, after a warm-up.
 
     Raises:
         Unsupported: The device is not there.
     """
-    proxy, recipe = workload.proxy, Recipe(batch_size=workload.batch, precision=precision)
-
-    def rate(live: LiveEvaluator, images: int) -> tuple[float, float]:
-        """Images a second of all workers, and device seconds an image."""
-        short = Proxy(1, proxy.channels, proxy.resolution, cells=proxy.cells)
-        began = time.perf_counter()
-        answers = live.evaluate([Trial(CELL, short, seed=seed) for seed in range(workers)])
-        wall = time.perf_counter() - began
-        assert not any(answer.failure for answer in answers), answers[0].failure
-        trained = images * workers
-        return trained / wall, sum(answer.cost.device_s for answer in answers) / trained
-
-    def evaluator(images: int, folder: Path) -> LiveEvaluator:
-        data = random_images(images, proxy.resolution)
-        return LiveEvaluator(SPACE, data, recipe=recipe, device=device, workers=workers, checkpoints=folder)
-
+    where = pick_device(device)
+    images = workload.images * (GPU_TIMES if where.type == "cuda" else 1)
+    proxy = replace(workload.proxy, epochs=1)
     with tempfile.TemporaryDirectory(prefix="kendall-bench-") as folder:
-        images = 4 * workload.batch
-        live = evaluator(images, Path(folder))
+        live = LiveEvaluator(
+            SPACE, random_images(images, proxy.resolution),
+            recipe=Recipe(batch_size=workload.batch, precision=precision),
+            device=device, workers=workers, checkpoints=Path(folder),
+        )  # fmt: skip
         try:
-            rate(live, images)
-            live.known.clear()
-            first = rate(live, images)[0] / workers
+            warm_up = replace(proxy, samples=2 * workload.batch / images)
+            live.evaluate([Trial(CELL, warm_up, seed=seed) for seed in range(workers)])
+            began = time.perf_counter()
+            answers = live.evaluate([Trial(CELL, proxy, seed=seed) for seed in range(workers)])
+            wall = time.perf_counter() - began
         finally:
             live.close()
-        images = max(images, int(first * seconds) // workload.batch * workload.batch)
-        live = evaluator(images, Path(folder))
-        try:
-            list(live.engine.answers([[Trial(CELL, Proxy(1, 4, proxy.resolution, cells=1), seed=s)] for s in range(workers)]))
-            images_s, device_s = rate(live, images)
-        finally:
-            live.close()
-        half = live.trainer.half
-    macs = (1 + BACKWARD) * SPACE.macs(CELL, proxy) * images_s
-    limit = workers * roofline(live.trainer.device, torch.bfloat16 if half else torch.float32)
-    total = proxy.epochs * IMAGES
+    for answer in answers:
+        if answer.failure:
+            raise Unsupported(f"bench: {workload.name}: {answer.failure}")
+    half, total = live.trainer.half, workload.proxy.epochs * IMAGES
+    images_s = images * workers / wall
+    device_s = sum(answer.cost.device_s for answer in answers) / (images * workers)
+    done = (1 + BACKWARD) * SPACE.macs(CELL, proxy) * images_s
+    limit = workers * roofline(where, torch.bfloat16 if half else torch.float32)
     setting = f"{workers} worker{'s' if workers > 1 else ''}, {'bfloat16' if half else 'float32'}"
-    return Reached(workload.name, setting, images_s, 3600 * images_s / total, total * device_s, macs / limit)
+    return Reached(workload.name, setting, images_s, 3600 * images_s / total, total * device_s, done / limit)
 
 
-def everything(*, device: str, workers: int | None, seconds: float = SECONDS) -> Iterator[Reached]:
-    """Every workload, in both precisions where there are two."""
-    cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+def everything(*, device: str = "auto", workers: int | None = None) -> Iterator[Reached]:
+    """Every workload; on a CPU in both precisions, by one worker a core."""
+    cuda = pick_device(device).type == "cuda"
     many = workers or (1 if cuda else len(os.sched_getaffinity(0)))
-    for workload in WORKLOADS:
+    for workload in WORKLOADS.values():
         for precision in ("auto",) if cuda else ("float32", "bfloat16"):
-            yield measure(workload, device=device, workers=many, precision=precision, seconds=seconds)
+            yield measure(workload, device=device, workers=many, precision=precision)

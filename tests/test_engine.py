@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,16 @@ import pytest
 import torch
 from harness import command, live_content, rows, surroundings, write_spec
 
+from suite import jobs
+from suite.bench import WORKLOADS, measure
+from suite.consistency import bootstrap, kendall_tau
 from suite.evaluators.live import LiveEvaluator
 from suite.evaluators.recorded import Log, Recorded
 from suite.search import Budget
 from suite.search import run as search
 from suite.spaces import SPACES
+from suite.spec import RunSpec
+from suite.spec import load as load_spec
 from suite.training.augment import Augmentation
 from suite.training.data import load
 from suite.training.recipe import Recipe
@@ -31,6 +37,7 @@ SPACE = SPACES["nas_bench_201"]
 GOOD, OTHER = (3, 2, 1, 1, 4, 2), (1, 1, 2, 0, 3, 1)
 TINY = Proxy(epochs=4, channels=4, resolution=8, samples=0.5, cells=1)
 RECIPE = {"batch_size": 64}
+TIMEOUT_S = 600
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +208,7 @@ def test_a_signal_ends_a_run_in_one_line_and_the_same_command_goes_on(tmp_path, 
     while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 2):
         time.sleep(0.05)
     process.send_signal(number)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 128 + number, said
     complaints = [line for line in said.splitlines() if line.startswith("kendall: ")]
     assert complaints == [f"kendall: stopped by {number.name}; the same command goes on where its folder's log ends"]
@@ -218,15 +225,35 @@ def limited() -> None:
 def test_a_full_disk_at_a_checkpoint_ends_a_run_in_one_line_and_the_same_command_goes_on(tmp_path):
     spec, out = halving(tmp_path, 1, 2), tmp_path / "out"
     process = start(spec, out, preexec_fn=limited)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 2, said
     (complaint,) = [line for line in said.splitlines() if line.startswith("kendall: ")]
     assert "cannot be written" in complaint
     assert "Traceback" not in said
-    process = start(spec, out)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    jobs.run(load_spec(RunSpec, spec), out, base=tmp_path, command="kendall run spec.toml")
     assert len(rows(out / "leaderboard.csv")) == 1
+
+
+# Precision
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["nas_bench_201", "darts"])
+def test_bfloat16_ranks_as_float32_does_to_the_noise_of_the_seed(digits, name):
+    """Tau of bfloat16 with float32 under one seed is above the lower bound of tau between two seeds of float32."""
+    space = SPACES[name]
+    proxy = Proxy(4, 8, 8, cells=1) if name == "nas_bench_201" else Proxy(2, 4, 8, samples=0.5, cells=3)
+    archs = [space.sample(np.random.default_rng(seed)) for seed in range(24 if name == "nas_bench_201" else 12)]
+
+    def errors(precision, seed):
+        live = LiveEvaluator(space, digits, recipe={"batch_size": 64, "precision": precision}, device="cpu")
+        answers = live.evaluate([Trial(arch, proxy, seed=seed) for arch in archs])
+        return [answer.metrics["val_error"] for answer in answers]
+
+    first, second, half = errors("float32", 0), errors("float32", 1), errors("bfloat16", 0)
+    ceiling = bootstrap(first, second, draws=1000, rng=np.random.default_rng(0))["tau"]
+    print(f"{name}: tau bfloat16 with float32 {kendall_tau(half, first):.3f}, between seeds {ceiling.value:.3f}")
+    assert kendall_tau(half, first) > ceiling.low
 
 
 # Long logs
@@ -299,3 +326,12 @@ def test_long_runs_compile_their_augmentation_and_find_the_same(digits, tmp_path
     compiled = answer(tmp_path / "other")
     assert (plain[0], compiled[0]) == (False, True)
     assert plain[1] == compiled[1]
+
+
+def test_a_benchmark_of_this_machine_prints_rates_that_belong_together():
+    workload = replace(WORKLOADS["tiny"], images=256)
+    reached = measure(workload, device="cpu", precision="bfloat16")
+    assert reached.setting == "1 worker, bfloat16"
+    assert reached.candidates_h == pytest.approx(3600 * reached.images_s / (12 * 25_000))
+    assert reached.candidate_s > 0
+    assert 0 < reached.share < 1

@@ -92,7 +92,7 @@ def test_2_a_donor_with_an_identical_key_gives_an_exact_copy(pool):
 
 
 def test_3_within_a_batch_the_order_of_evaluation_changes_no_initial_weights(pool, digits, tmp_path):
-    archs = [GOOD, OTHER, THIRD, (1, 3, 3, 2, 2, 3)]
+    archs = [GOOD, OTHER]
 
     def batch(folder: str, order: int) -> tuple[list[dict[str, torch.Tensor]], dict[Architecture, float]]:
         """Initial weights of a second batch, each asked for between the trainings of its siblings."""
@@ -117,7 +117,7 @@ def test_3_within_a_batch_the_order_of_evaluation_changes_no_initial_weights(poo
 @pytest.mark.slow
 def test_8_half_the_epochs_from_the_pool_are_as_good_as_all_from_scratch(pool, digits):
     """20 networks after 64 have filled the pool; docs/methods/fnas.md has what a larger sample says."""
-    full, half = Proxy(8, 8, 8, cells=1), Proxy(4, 8, 8, cells=1)
+    full, half = Proxy(16, 8, 8, cells=1), Proxy(8, 8, 8, cells=1)
     filled, rng = pool(proxy=half), np.random.default_rng(1)
     live = LiveEvaluator(SPACE, digits, recipe=RECIPE, device="cpu", pool=filled)
     for _ in range(4):
@@ -368,7 +368,7 @@ def test_another_process_stands_where_the_search_stands(pool):
 def test_a_pool_of_another_space_is_refused(pool):
     pool()
     with pytest.raises(
-        BadInput, match="journal.jsonl: it is of space 'nas_bench_201', not 'mnas'; choose another weight"
+        BadInput, match=r"journal\.jsonl: it is of space 'nas_bench_201', not 'mnas'; choose another weight"
     ):
         pool(space=SPACES["mnas"], proxy=Proxy(1, 16, 8))
 
@@ -403,9 +403,9 @@ def test_damaged_weights_are_one_error(pool, harm):
         file.write_bytes(next((filled.folder / "weights").glob("seeds*")).read_bytes())
     else:
         file.unlink()
+    later = pool("b")
     with pytest.raises(BadInput, match=f"{file.name}.*choose another folder"):
-        begun(pool(), GOOD) if harm != "delete" else begun(pool("b"), GOOD)
-        begun(pool("c"), GOOD)
+        begun(later, GOOD)
 
 
 def test_a_file_that_would_run_code_is_not_read(pool):

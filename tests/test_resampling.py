@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from suite import resampling
+from suite.analysis.differences import holm, p_value
 from suite.consistency import _REPLICATE, MEASURES, _Pair, _Sample, _where_defined, bootstrap, compare
 from suite.resampling import LANES, balanced, measured, multiplicities, resample
 
@@ -137,3 +140,40 @@ def test_intervals_over_networks_and_seeds_cover(n, world):
         hits.append(found.low <= expected <= found.high)
     print(f"\n{world}, n = {n}: {100 * np.mean(hits):.1f} %")
     assert 0.93 - 0.02 <= np.mean(hits) <= 0.985
+
+
+def equal_proxies(n: int, noise: float, count: int, seed: int, decimals: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Proxies of one true tau."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=n)
+    proxies = [np.round(truth + noise * rng.normal(size=n), decimals) for _ in range(count)]
+    return proxies, np.round(truth, decimals)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decimals", [0, 9], ids=["ties", "no ties"])
+@pytest.mark.parametrize("n", [20, 50, 200])
+def test_the_difference_on_shared_draws_holds_its_level(n, decimals):
+    found = {}
+    for noise in (0.5, 2.0):
+        p = []
+        for seed in range(600):
+            proxies, truth = equal_proxies(n, noise, 2, seed, decimals)
+            drawn = resample(proxies, truth, draws=512, rng=np.random.default_rng(seed), threads=1)
+            p.append(p_value(drawn.difference(0, 1)))
+        found[noise] = 100 * float(np.mean(np.array(p) < 0.05))
+    print(f"\nlevel, n = {n}, decimals {decimals}: {found}")
+    assert all(1 <= rate <= 7.7 for rate in found.values()), found  # 5 % and 3 standard errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [20, 60])
+def test_holm_keeps_a_family_on_shared_draws_below_5_percent(n):
+    any_found = []
+    for seed in range(400):
+        proxies, truth = equal_proxies(n, 1.0, 5, seed, 9)
+        drawn = resample(proxies, truth, draws=512, rng=np.random.default_rng(seed), threads=1)
+        p = holm([p_value(drawn.difference(a, b)) for a, b in itertools.combinations(range(5), 2)])
+        any_found.append(min(p) < 0.05)
+    print(f"\nfamily-wise error of 10 pairs, n = {n}: {100 * np.mean(any_found):.1f} %")
+    assert np.mean(any_found) <= 0.05 + 3 * 0.011

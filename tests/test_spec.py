@@ -384,7 +384,7 @@ def settings() -> list[str]:
 
 @pytest.mark.parametrize("setting", settings())
 def test_each_set_of_the_page_fits_one_of_its_examples(setting):
-    setting = re.sub(r"^(compare|study)\.", "", setting)  # as `kendall demo` has it
+    setting = re.sub(r"^(compare|live|study)\.", "", setting)  # as `kendall demo` has it
     refusals = []
     for content in map(tomllib.loads, examples()):
         try:

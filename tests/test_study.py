@@ -14,6 +14,7 @@ import pytest
 import scipy.stats
 from harness import (
     EPOCHS,
+    ROOT,
     SHARED,
     SHORT,
     SPACE,
@@ -28,8 +29,9 @@ from harness import (
 
 from suite import jobs
 from suite.consistency import MEASURES, ceiling
+from suite.report import write_report
 from suite.spaces import SPACES
-from suite.spec import StudySpec, check
+from suite.spec import StudySpec, check, load
 from suite.study import architectures, plan
 from suite.study.networks import stratified
 from suite.tables.base import Table
@@ -508,6 +510,9 @@ def test_a_study_of_two_data_sets_says_whether_reliability_carries_over(tmp_path
     (row,) = rows(out / "transfer.csv")
     assert (row["here"], row["there"], row["proxies"]) == ("toys", "games", "4")
     assert len(rows(out / "transfer_matrix.csv")) > 8
+    page = write_report(out).read_text()
+    assert "From one data set to another" in page
+    assert "which factor should be cut first?" in page
 
 
 def test_constant_and_failed_scores_are_counted_and_said(tmp_path):
@@ -520,3 +525,39 @@ def test_constant_and_failed_scores_are_counted_and_said(tmp_path):
     assert row["note"] == "all networks are equal under it, so it ranks nothing"
     answers = [row["answer"] for row in rows(out / "answers.csv")]
     assert all(answer.startswith("cannot be said") for answer in answers)
+
+
+@pytest.mark.slow
+@needs_shared
+def test_stages_of_the_published_curves_rank_as_published(tmp_path):
+    """The spec in results/: 200 cells, validation at an epoch against the last."""
+    path = ROOT / "results" / "nb201_curves_study" / "spec.toml"
+    spec = load(StudySpec, path, ["draws=200", "budgets=[2]"])
+    out = jobs.conduct(spec, tmp_path / "out", base=path.parent, command="k")
+    found = {row["stage"]: number(row["tau"]) for row in rows(out / "consistency.csv") if row["kind"] == "stage"}
+    expected = {1: 0.29, 4: 0.49, 12: 0.61, 20: 0.66, 50: 0.70, 100: 0.74, 150: 0.89, 175: 0.96}
+    assert found == pytest.approx({str(stage): tau for stage, tau in expected.items()}, abs=0.0051)
+    assert {row["judge"] for row in rows(out / "consistency.csv")} == {"validation"}
+
+
+@pytest.mark.slow
+@needs_shared
+def test_published_scores_and_the_best_tenth_rank_as_published(tmp_path):
+    """The spec in results/: figures of the data's own README."""
+    path = ROOT / "results" / "nb201_tables_study" / "spec.toml"
+    spec = load(StudySpec, path, ["draws=100", 'datasets=["cifar10", "imagenet16-120"]'])
+    out = jobs.conduct(spec, tmp_path / "out", base=path.parent, command="k")
+    found = {(row["dataset"], row["proxy"].split(" (")[0]): row for row in rows(out / "consistency.csv")}
+    stated = {
+        "nwot": (0.62, 0.62), "jacov": (0.62, 0.60), "synflow": (0.58, 0.54), "l2_norm": (0.55, 0.55),
+        "epe_nas": (0.58, 0.22), "snip": (0.44, 0.40), "grad_norm": (0.44, 0.41), "fisher": (0.40, 0.36),
+        "grasp": (0.38, 0.38), "zen": (0.11, 0.09), "plain": (-0.23, -0.23),
+    }  # fmt: skip
+    for name, taus in stated.items():
+        for dataset, tau in zip(("cifar10", "imagenet16-120"), taus, strict=True):
+            assert number(found[dataset, name]["tau"]) == pytest.approx(tau, abs=0.0066), (dataset, name)
+            assert found[dataset, name]["n"] == "9445"
+    best = [
+        number(found[key]["tau_top10"]) for key in (("cifar10", "e12 c16 r32 s1"), ("imagenet16-120", "e12 c16 r16 s1"))
+    ]
+    assert best == pytest.approx([0.349, 0.206], abs=0.001)

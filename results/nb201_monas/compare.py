@@ -36,7 +36,7 @@ METRICS = ("energy_mj", "latency_ms")
 PERCENTILES = (25, 50, 75)
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 ACCURACIES = (0.75, 0.82)
-TABULAR = {"policy": "tabular", "lr": 0.1}
+TABULAR: dict[str, Any] = {"policy": "tabular", "lr": 0.1}
 Make = Callable[[Resources, np.random.Generator], Searcher]
 
 
@@ -91,26 +91,26 @@ def methods(bench: Bench) -> list[tuple[str, str, float, Make]]:
     def monas(**options: Any) -> Make:
         return lambda view, rng: MONAS(bench.space, bench.proxy, rng, resources=view, **options)
 
-    found: list[tuple[str, str, float, Make]] = []
-    for more, options in (("", {}), (", tabular", TABULAR)):
-        found += [
+    def mixed(more: str, **options: Any) -> list[tuple[str, str, float, Make]]:
+        return [
             (f"mixed, alpha {a:g}{more}", "", math.inf, monas(alpha=a, metric="energy_mj", **options)) for a in ALPHAS
         ]
-        for metric, limit in limits(bench):
-            where = {"reward": "constraint", "metric": metric, "limit": limit, **options}
-            found.append((f"constraint{more}", metric, limit, monas(**where)))
-        for limit in ACCURACIES:
-            where = {"reward": "accuracy", "metric": "energy_mj", "limit": limit, **options}
-            found.append((f"accuracy{more}", "accuracy", limit, monas(**where)))
-    where = {"reward": "constraint", "metric": "energy_mj"}
-    limit = bench.calibration.percentile("energy_mj", PERCENTILES[0])
-    found += [
-        ("constraint, precheck", "energy_mj", limit, monas(**where, limit=limit, precheck=True)),
-        ("constraint, no baseline", "energy_mj", limit, monas(**where, limit=limit, baseline="none")),
-    ]
+
+    def under(label: str, metric: str, limit: float, **options: Any) -> tuple[str, str, float, Make]:
+        return label, metric, limit, monas(reward="constraint", metric=metric, limit=limit, **options)
+
+    found = mixed(", tabular", **TABULAR)
+    found += [under("constraint, tabular", *where, **TABULAR) for where in limits(bench)]
+    quarter = bench.calibration.percentile("energy_mj", PERCENTILES[0])
+    found.append(under("constraint, tabular, precheck", "energy_mj", quarter, precheck=True, **TABULAR))
+    found.append(under("constraint, tabular, no baseline", "energy_mj", quarter, baseline="none", **TABULAR))
+    for limit in ACCURACIES:
+        options = {"reward": "accuracy", "metric": "energy_mj", "limit": limit, **TABULAR}
+        found.append(("accuracy, tabular", "accuracy", limit, monas(**options)))
     tight = 0.9 * float(bench.columns["energy_mj"].min())
-    found.append(("constraint, nothing feasible", "energy_mj", tight,
-                  monas(reward="constraint", metric="energy_mj", limit=tight)))  # fmt: skip
+    found.append(under("constraint, tabular, nothing feasible", "energy_mj", tight, **TABULAR))
+    found += mixed("")
+    found += [under("constraint", metric, limit) for metric, limit in limits(bench) if metric in METRICS]
     return found
 
 
@@ -259,8 +259,8 @@ BENCH: list[Bench] = []
 def main(nb201: Path, hw: Path, processes: int) -> None:
     """All searches."""
     BENCH.append(Bench(nb201, hw))
-    jobs = [(label, metric, limit) for label, metric, limit, _ in methods(BENCH[0])]
-    jobs += [(label, "", math.inf) for label in (*others(BENCH[0]), "samples")]
+    jobs = [(label, "", math.inf) for label in (*others(BENCH[0]), "samples")]
+    jobs += [(label, metric, limit) for label, metric, limit, _ in methods(BENCH[0])]
     rows: list[dict[str, Any]] = []
     sweeps: dict[tuple[str, int], list[Evaluation]] = {}
     with get_context("fork").Pool(processes) as pool:

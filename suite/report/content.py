@@ -308,7 +308,7 @@ class Content:
 def arrange(sources: Sequence[Source]) -> Content:
     """Groups, ranks and sums up what the folders hold."""
     rows = [row for source in sources for table in source.tables.values() for row in table]
-    spaces, datasets = _seen(row["space"] for row in rows), _seen(row["dataset"] for row in rows)
+    spaces, datasets = _seen(row["space"] for row in rows), _seen(row.get("dataset", "") for row in rows)
     searchers = _seen(
         row["searcher"]
         for source in sources

@@ -14,10 +14,10 @@ from __future__ import annotations
 from suite.study.answers import Ranking, Study, conduct, price, quick_score
 from suite.study.findings import Findings
 from suite.study.networks import architectures
-from suite.study.plan import Plan, answers_due, check, full_seeds, held, plan
+from suite.study.plan import Plan, answers_due, check, full_seeds, held
 from suite.study.rows import CONSISTENCY, SCORES, consistency_rows, measure, score_frame
 
 __all__ = [
     "CONSISTENCY", "SCORES", "Findings", "Plan", "Ranking", "Study", "answers_due", "architectures", "check", "conduct",
-    "consistency_rows", "full_seeds", "held", "measure", "plan", "price", "quick_score", "score_frame",
+    "consistency_rows", "full_seeds", "held", "measure", "price", "quick_score", "score_frame",
 ]  # fmt: skip

@@ -96,6 +96,12 @@ TABLES = {
         "suite.tables.help_latency",
         resources=True,
     ),
+    "proxy_table": Source(
+        "networks under a grid of proxies and in full: the trials.jsonl of our own live studies, read at every epoch",
+        "",
+        "trials.jsonl",
+        "suite.tables.proxy_table",
+    ),
     "log": Source("our own trials.jsonl", "", "trials.jsonl", "suite.tables.log"),
 }
 

@@ -40,7 +40,7 @@ from suite.training.train import (
     subset,
     threads,
 )
-from suite.types import Architecture, Cost, Evaluation, GradientSearch, KendallError, Proxy, Recommendation, Trial
+from suite.types import Architecture, Cost, Evaluation, GradientSearch, Proxy, Recommendation, Trial
 
 
 def differentiable(
