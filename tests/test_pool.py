@@ -116,7 +116,7 @@ def test_3_within_a_batch_the_order_of_evaluation_changes_no_initial_weights(poo
 
 @pytest.mark.slow
 def test_8_half_the_epochs_from_the_pool_are_as_good_as_all_from_scratch(pool, digits):
-    """20 networks after 64 have filled the pool; docs/methods/fnas.md has what a larger sample says."""
+    """E = 16; 20 networks after 64 have filled the pool; docs/methods/fnas.md says where it does not hold."""
     full, half = Proxy(16, 8, 8, cells=1), Proxy(8, 8, 8, cells=1)
     filled, rng = pool(proxy=half), np.random.default_rng(1)
     live = LiveEvaluator(SPACE, digits, recipe=RECIPE, device="cpu", pool=filled)

@@ -45,7 +45,8 @@ def read(
     import pandas as pd
 
     path = find_data(file, base)
-    frame = pd.read_csv(path, dtype={"architecture": str, "dataset": str}) if path.suffix == ".csv" else every_column(path)
+    as_text = {"architecture": str, "dataset": str}
+    frame = pd.read_csv(path, dtype=as_text) if path.suffix == ".csv" else every_column(path)
     if "architecture" in frame:
         if "dataset" in frame:
             frame = frame[frame["dataset"].astype(str) == dataset].drop(columns="dataset")
