@@ -327,5 +327,6 @@ class Search:
 
     @property
     def note(self) -> str:
-        """What the searcher wants its readers to know."""
-        return str(getattr(self.searcher, "note", ""))
+        """What the searcher wants its readers to know, and which measurements are not to be leant on."""
+        noisy = [f"{name} of {count} networks is noisy" for name, count in self.resources.noisy.items()]
+        return "; ".join(filter(None, [str(getattr(self.searcher, "note", "")), *noisy]))

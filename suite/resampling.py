@@ -122,7 +122,7 @@ def resample(
     >>> found = resample([truth + 9 * np.sin(truth)], truth, draws=1000, rng=np.random.default_rng(0))
     >>> tau = found.interval(0, "tau")
     >>> print(f"{tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}]")
-    0.73 [0.70, 0.77]
+    0.73 [0.70, 0.76]
     """
     columns = tuple(np.atleast_2d(np.asarray(column, float)) for column in errors)
     runs = np.atleast_2d(np.asarray(truth, float))

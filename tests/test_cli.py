@@ -123,7 +123,7 @@ def test_without_out_a_spec_has_its_own_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     (out,) = (tmp_path / "results" / "runs").iterdir()
     assert re.fullmatch(r"toy-[0-9a-f]{8}", out.name)
-    assert len(rows(out / "consistency.csv")) == 1
+    assert [row["proxy"] for row in rows(out / "consistency.csv")] == ["e10 c32 r32 s1", "params", "macs", "random"]
 
 
 def test_table_info_and_convert(tmp_path, monkeypatch, capsys):

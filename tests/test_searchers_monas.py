@@ -146,8 +146,8 @@ def test_3_alpha_1_is_plain_reinforce(policy, workers):
     ours = monas(3, alpha=1.0, **options)
     base = Reinforce(SPACE, PROXY, np.random.default_rng(3), **{**AS_PLAIN, **options})  # type: ignore[arg-type]
     asked, plain = Analytic(SPACE), Analytic(SPACE)
-    mine = search(ours, WithResources(asked, resources()), workers=workers)
-    theirs = search(base, plain, workers=workers)
+    mine = search(ours, WithResources(asked, resources()), 24, workers)
+    theirs = search(base, plain, 24, workers)
     assert [given.trial for given in asked.answers] == [given.trial for given in plain.answers]
     assert mine[-1].best is not None
     assert theirs[-1].best is not None

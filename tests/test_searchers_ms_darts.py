@@ -251,21 +251,18 @@ def test_what_cannot_be_is_refused_in_one_line(options, message):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not IMAGES.exists(), reason="needs ../shared/data/images")
-def test_8_the_final_cell_has_no_more_skips_than_dartss_with_the_same_budget_and_seeds(tmp_path, monkeypatch):
-    """The search of results/nb201_snas_ms_darts, three seeds; 13 minutes of one core.
-
-    The card expects fewer. At this scale DARTS itself ends with about one skip of six edges, so that there is nothing
-    to avoid, and "no more" is what can be asked.
-    """
+def test_8_the_final_cell_has_fewer_skips_than_dartss_with_the_same_budget_and_seeds(tmp_path, monkeypatch):
+    """The search of results/nb201_snas_ms_darts, three seeds; 13 minutes of one core."""
     path = Path(__file__).parents[1] / "results" / "nb201_snas_ms_darts" / "compare.py"
     spec = importlib.util.spec_from_file_location("compare", path)
     assert spec is not None
     assert spec.loader is not None
     compare = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(compare)
-    monkeypatch.setattr(compare, "HERE", tmp_path)
+    monkeypatch.setattr(compare, "HERE", tmp_path / "one")
+    compare.HERE.mkdir()
     compare.search(IMAGES, ("darts", "ms_darts"))
     last = [(row["method"], row["skips"]) for row in compare.rows() if row["epoch"] == compare.EPOCHS]
     skips = {method: float(np.median([n for name, n in last if name == method])) for method in ("darts", "ms_darts")}
     print(f"median skips: {skips}")
-    assert skips["ms_darts"] <= skips["darts"]
+    assert skips["ms_darts"] < skips["darts"]

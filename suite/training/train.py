@@ -174,7 +174,8 @@ class Trainer:
         run = (self.space.text(trial.arch), trial.proxy, trial.seed)
         here = (self.data.fingerprint, self.recipe, self.device_name, self.half, torch.__version__)
         inherited = () if self.pool is None or not trial.inherit else ("pool", self.pool.version)
-        return repr((self.space.name, *run, *here, *inherited))
+        exact = ("deterministic",) if self.deterministic else ()
+        return repr((self.space.name, *run, *here, *inherited, *exact))
 
     def answer(self, trial: Trial) -> Evaluation:
         """Train, from the checkpoint if there is one, and evaluate; a failure of this network is its answer.
