@@ -1,6 +1,6 @@
 """All measures of 40 proxies of 15,625 networks with 10,000 draws: time, CPU time and memory on two threads.
 
-    python benchmarks/bench_study.py [threads]
+python benchmarks/bench_study.py [threads]
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 Array = npt.NDArray[np.float64]
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)

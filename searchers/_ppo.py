@@ -151,7 +151,8 @@ def normalised(advantages: Array) -> Array:
     spread = float(deviations.std())
     if spread <= 1e-12 * max(1.0, float(np.abs(advantages).max())):
         return np.zeros_like(advantages)
-    return deviations / spread
+    scaled: Array = deviations / spread
+    return scaled
 
 
 class Agent:

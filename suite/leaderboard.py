@@ -40,7 +40,7 @@ PREDICTIONS = (
     "searcher", "space", "dataset", "seed", "architecture", "predicted", "uncertainty", "threshold", "used", "trained",
 )  # fmt: skip
 CURVE_POINTS = 60
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
+NUMBER = re.compile(r"(?<!\w)-?\d+(?:\.\d+)?")
 
 
 def student(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float, float]:
