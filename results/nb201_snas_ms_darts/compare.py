@@ -7,6 +7,9 @@ The first trains supernets and writes epochs.jsonl, one line an epoch, beside th
 second looks the cells up in the published table (200 epochs, test accuracy, mean over its seeds) and writes cells.csv
 and summary.csv.
 
+The files here are from before the supernet's norms became lean in memory, which changes sums in their last bits; from
+the second epoch on a search of the present code may derive other cells (docs/methods/snas.md).
+
 Scale: 4 channels, one cell a stage, 16 pixels, 1,350 training images (of the first fifth of CIFAR-10), 1,000 held out,
 50 epochs in batches of 64. The logits' learning rate is 0.01 instead of 3e-4: a search takes 550 steps of the logits
 (1,100 on one level), a published one about 19,500, and so they can go as far.
