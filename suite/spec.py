@@ -264,6 +264,17 @@ class ResourcePart(Part):
     """Of a measured latency."""
     repeats: int | None = Field(default=None, ge=1)
     """Forward passes that a measured latency is the median of."""
+    warm_up_s: float | None = Field(default=None, ge=0)
+    """Before a measured latency."""
+    energy_batch_size: int | None = Field(default=None, ge=1)
+    """Of measured energy and power, as are the numbers below."""
+    energy_s: float | None = Field(default=None, ge=0)
+    """Of a window."""
+    energy_windows: int | None = Field(default=None, ge=1)
+    energy_warm_up_s: float | None = Field(default=None, ge=0)
+    idle_s: float | None = Field(default=None, ge=0)
+    """How long the idle power is averaged, once."""
+    sample_hz: float | None = Field(default=None, ge=20)
 
 
 class ArchitecturesPart(Part):

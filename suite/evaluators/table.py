@@ -194,7 +194,7 @@ class TableEvaluator:
         if error < math.inf:
             for name, column in answers.objectives:
                 value = column.item(row, run)
-                if math.isfinite(value):
+                if not math.isnan(value):  # an infinite one cannot be run on its device
                     metrics[name] = value
         else:
             metrics |= {name: math.inf for name, _ in answers.objectives}
