@@ -1,0 +1,728 @@
+"""Machine code for the training step of narrow convolutional networks on one CPU core.
+
+A network is a program: a table of instructions over one array of floats, made by `suite.training.program` and carried
+out by `execute`. It is compiled once for all networks, so that a step of a network of 4 channels costs its arithmetic
+and no calls. Sums have a fixed order: the same program gives the same bits, whatever runs beside.
+
+Images stand in blocks of LANES; a tensor is (block, channel, row, column, lane), so that one vector instruction does the
+same for all images of a block, at any width of the network. What convolutions read is surrounded by zeros. Lanes of the
+last block that hold no image are left out of the norms' statistics, and no gradient comes from them.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+LANES = 16
+"""Images of a block: two vectors of AVX2, one of AVX-512."""
+EPSILON, MOMENTUM = 1e-5, 0.1
+"""Of batch norms, as torch's."""
+
+COPY, RELU, CONV, WEIGHTS, PACK, NORM, NORM_BACK, SHIFT, SHIFT_BACK, POOL, HALVE, HALVE_BACK, RELU_BACK, ZERO = range(14)
+"""Instructions; their operands are listed at `execute`."""
+TRAINING, EVALUATION = 0, 1
+
+_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+
+
+def _pointer(builder: Any, address: Any, floats: Any) -> Any:
+    """`address` advanced by so many floats."""
+    return builder.add(address, builder.shl(floats, ir.Constant(floats.type, 2)))
+
+
+def _multiply_add(builder: Any) -> Any:
+    """The instruction a * b + c on vectors, in one rounding where the processor has it."""
+    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
+
+
+def _load(builder: Any, address: Any, kind: Any, align: int) -> Any:
+    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=align)
+
+
+def _tile(outputs: int) -> Any:
+    """A convolution at one pixel of a block, for so many output channels.
+
+    Arguments: address of the input there; floats from one input channel to the next; input channels; address of the
+    taps (int64, floats from that pixel); taps; address of the weights, (tap, input channel, output channel); address of
+    the output; floats from one output channel to the next; whether to add to what stands there.
+    """
+
+    @intrinsic
+    def tile(typing: Any, x: Any, plane: Any, inputs: Any, taps: Any, count: Any, w: Any, y: Any, step: Any, adds: Any):  # type: ignore[no-untyped-def]  # noqa: E501
+        signature = types.void(*[types.intp] * 9)
+
+        def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+            x, plane, inputs, taps, count, w, y, step, adds = arguments
+            word = x.type
+            fma = _multiply_add(builder)
+            sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(outputs)]
+            weight, here = cgutils.alloca_once(builder, word), cgutils.alloca_once(builder, word)
+            places = [_pointer(builder, y, builder.mul(step, ir.Constant(word, k))) for k in range(outputs)]
+            with builder.if_else(builder.icmp_signed("!=", adds, ir.Constant(word, 0))) as (some, none):
+                with some:
+                    for total, place in zip(sums, places, strict=True):
+                        builder.store(_load(builder, place, _VECTOR, 64), total)
+                with none:
+                    for total in sums:
+                        builder.store(ir.Constant(_VECTOR, [0.0] * LANES), total)
+            builder.store(w, weight)
+            with cgutils.for_range(builder, count) as tap:
+                offset = _load(builder, builder.add(taps, builder.shl(tap.index, ir.Constant(word, 3))), word, 8)
+                builder.store(_pointer(builder, x, offset), here)
+                with cgutils.for_range(builder, inputs):
+                    at, from_ = builder.load(here), builder.load(weight)
+                    value = _load(builder, at, _VECTOR, 64)
+                    for k, total in enumerate(sums):
+                        number = _load(builder, builder.add(from_, ir.Constant(word, 4 * k)), ir.FloatType(), 4)
+                        single = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+                        spread = builder.shuffle_vector(
+                            single,
+                            ir.Constant(_VECTOR, ir.Undefined),
+                            ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES),
+                        )
+                        builder.store(builder.call(fma, [value, spread, builder.load(total)]), total)
+                    builder.store(_pointer(builder, at, plane), here)
+                    builder.store(builder.add(from_, ir.Constant(word, 4 * outputs)), weight)
+            for total, place in zip(sums, places, strict=True):
+                builder.store(builder.load(total), builder.inttoptr(place, _VECTOR.as_pointer()), align=64)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return tile
+
+
+def _gradient_tile(shifts: int, outputs: int) -> Any:
+    """Products of inputs and gradients over the pixels of a block, summed lane by lane.
+
+    Arguments: address of the input; floats from one of `shifts` inputs to the next; its steps a row and a column; the
+    same four of the gradient, for `outputs` of them; rows; columns; address of the sums, (shift, output, lane), to
+    which is added.
+    """
+
+    @intrinsic
+    def tile(typing: Any, x: Any, xs: Any, xr: Any, xc: Any, d: Any, ds: Any, dr: Any, dc: Any, rows: Any, columns: Any, sums: Any):  # type: ignore[no-untyped-def]  # noqa: E501
+        signature = types.void(*[types.intp] * 11)
+
+        def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+            x, xs, xr, xc, d, ds, dr, dc, rows, columns, sums = arguments
+            word = x.type
+            fma = _multiply_add(builder)
+            place = [
+                _pointer(builder, sums, ir.Constant(word, LANES * (t * outputs + k)))
+                for t in range(shifts)
+                for k in range(outputs)
+            ]
+            totals = [cgutils.alloca_once(builder, _VECTOR) for _ in place]
+            for total, at in zip(totals, place, strict=True):
+                builder.store(_load(builder, at, _VECTOR, 64), total)
+            xa, da = cgutils.alloca_once(builder, word), cgutils.alloca_once(builder, word)
+            with cgutils.for_range(builder, rows) as row:
+                builder.store(_pointer(builder, x, builder.mul(row.index, xr)), xa)
+                builder.store(_pointer(builder, d, builder.mul(row.index, dr)), da)
+                with cgutils.for_range(builder, columns):
+                    here, there = builder.load(xa), builder.load(da)
+                    values = [
+                        _load(builder, _pointer(builder, here, builder.mul(xs, ir.Constant(word, t))), _VECTOR, 64)
+                        for t in range(shifts)
+                    ]
+                    for k in range(outputs):
+                        at = _pointer(builder, there, builder.mul(ds, ir.Constant(word, k)))
+                        gradient = _load(builder, at, _VECTOR, 64)
+                        for t in range(shifts):
+                            total = totals[t * outputs + k]
+                            builder.store(builder.call(fma, [values[t], gradient, builder.load(total)]), total)
+                    builder.store(_pointer(builder, here, xc), xa)
+                    builder.store(_pointer(builder, there, dc), da)
+            for total, at in zip(totals, place, strict=True):
+                builder.store(builder.load(total), builder.inttoptr(at, _VECTOR.as_pointer()), align=64)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return tile
+
+
+_tile1, _tile2, _tile4 = _tile(1), _tile(2), _tile(4)
+_grad11, _grad12, _grad21, _grad22 = (_gradient_tile(t, k) for t in (1, 2) for k in (1, 2))
+_grad31, _grad32 = _gradient_tile(3, 1), _gradient_tile(3, 2)
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """As machine code; from numba's cache where that can be written. NaN stays NaN."""
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder to write the cache to
+        return numba.njit(**options)(function)
+
+
+@compiled
+def convolve(base, i, taps, blocks):  # type: ignore[no-untyped-def]
+    """CONV of `execute`."""
+    src, src_block, src_plane, src_row, src_column = i[1], i[2], i[3], i[4], i[5]
+    dst, dst_block, dst_plane, dst_row, dst_column = i[6], i[7], i[8], i[9], i[10]
+    w, inputs, outputs, rows, columns, count, adds = i[11], i[12], i[13], i[14], i[15], i[17], i[18]
+    tap = taps + 8 * i[16]
+    for block in range(blocks):
+        for row in range(rows):
+            x0 = base + 4 * (src + block * src_block + row * src_row)
+            y0 = base + 4 * (dst + block * dst_block + row * dst_row)
+            for o in range(0, outputs - 3, 4):
+                weights, y = base + 4 * (w + o * count * inputs), y0 + 4 * o * dst_plane
+                for c in range(columns):
+                    _tile4(
+                        x0 + 4 * c * src_column, src_plane, inputs, tap, count,
+                        weights, y + 4 * c * dst_column, dst_plane, adds,
+                    )  # fmt: skip
+            o = outputs // 4 * 4
+            if outputs - o >= 2:
+                weights, y = base + 4 * (w + o * count * inputs), y0 + 4 * o * dst_plane
+                for c in range(columns):
+                    _tile2(
+                        x0 + 4 * c * src_column, src_plane, inputs, tap, count,
+                        weights, y + 4 * c * dst_column, dst_plane, adds,
+                    )  # fmt: skip
+                o += 2
+            if outputs > o:
+                weights, y = base + 4 * (w + o * count * inputs), y0 + 4 * o * dst_plane
+                for c in range(columns):
+                    _tile1(
+                        x0 + 4 * c * src_column, src_plane, inputs, tap, count,
+                        weights, y + 4 * c * dst_column, dst_plane, adds,
+                    )  # fmt: skip
+
+
+@compiled
+def pack(A, P, i, tap_weights):  # type: ignore[no-untyped-def]
+    """PACK of `execute`."""
+    source, target, outputs, inputs, size, backward, first, count = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
+    o = 0
+    while o < outputs:
+        left = outputs - o
+        width = 4 if left >= 4 else (2 if left >= 2 else 1)
+        at = target + o * count * inputs
+        for t in range(count):
+            k = tap_weights[first + t]
+            for c in range(inputs):
+                for n in range(width):
+                    place = (c * outputs + o + n) if backward else ((o + n) * inputs + c)
+                    A[at] = P[source + place * size + k]
+                    at += 1
+        o += width
+
+
+@compiled
+def weigh(base, A, G, i, scratch, blocks):  # type: ignore[no-untyped-def]
+    """WEIGHTS of `execute`."""
+    src, src_block, src_plane, src_row, src_column = i[1], i[2], i[3], i[4], i[5]
+    dst, dst_block, dst_plane, dst_row, dst_column = i[6], i[7], i[8], i[9], i[10]
+    target, inputs, outputs, rows, columns, kernel, line = i[11], i[12], i[13], i[14], i[15], i[16], i[17]
+    size = kernel * kernel
+    for k in range(outputs * inputs * size * LANES):
+        A[scratch + k] = 0.0
+    for block in range(blocks):
+        x0, d0 = base + 4 * (src + block * src_block), base + 4 * (dst + block * dst_block)
+        # sums of (output pair, input, tap row): (tap column or input, output of the pair, lane)
+        at = base + 4 * scratch
+        for o in range(0, outputs, 2):
+            pair = min(2, outputs - o)
+            d = d0 + 4 * o * dst_plane
+            if kernel == 3:
+                for c in range(inputs):
+                    for k in range(3):
+                        x = x0 + 4 * (c * src_plane + k * line)
+                        if pair == 2:
+                            _grad32(x, LANES, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
+                        else:
+                            _grad31(x, LANES, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
+                        at += 4 * 3 * pair * LANES
+            else:
+                for c in range(0, inputs, 2):
+                    two = min(2, inputs - c)
+                    x = x0 + 4 * c * src_plane
+                    if two == 2 and pair == 2:
+                        _grad22(x, src_plane, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
+                    elif two == 2:
+                        _grad21(x, src_plane, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
+                    elif pair == 2:
+                        _grad12(x, src_plane, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
+                    else:
+                        _grad11(x, src_plane, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
+                    at += 4 * two * pair * LANES
+    place = scratch
+    for o in range(0, outputs, 2):
+        pair = min(2, outputs - o)
+        group = 1 if kernel == 3 else 2
+        for c in range(0, inputs, group):
+            streams = 9 if kernel == 3 else min(2, inputs - c)
+            for s in range(streams):
+                for n in range(pair):
+                    total = np.float32(0.0)
+                    for lane in range(LANES):
+                        total += A[place + lane]
+                    place += LANES
+                    if kernel == 3:
+                        G[target + ((o + n) * inputs + c) * 9 + s] = total
+                    else:
+                        G[target + (o + n) * inputs + c + s] = total
+
+
+@compiled
+def moments(x, lanes):  # type: ignore[no-untyped-def]
+    """Mean and sum of squared deviations of one channel of a block, shape (pixels, LANES), over the first `lanes`."""
+    pixels = len(x) // LANES
+    sums = np.zeros(LANES, np.float32)
+    for p in range(pixels):
+        for lane in range(LANES):
+            sums[lane] += x[p * LANES + lane]
+    total = 0.0
+    for lane in range(lanes):
+        total += sums[lane]
+    mean = np.float32(total / (pixels * lanes))
+    sums[:] = 0.0
+    for p in range(pixels):
+        for lane in range(LANES):
+            off = x[p * LANES + lane] - mean
+            sums[lane] += off * off
+    squares = 0.0
+    for lane in range(lanes):
+        squares += sums[lane]
+    exact = total / (pixels * lanes)
+    gap = exact - mean
+    return exact, squares - pixels * lanes * gap * gap
+
+
+@compiled
+def norm(A, P, R, S, i, images, blocks, mode):  # type: ignore[no-untyped-def]
+    """NORM of `execute`."""
+    src, dst, channels, pixels, gain, running, saved, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
+    plane = pixels * LANES
+    for c in range(channels):
+        if mode == TRAINING:
+            count, mean, squares = 0.0, 0.0, 0.0
+            for block in range(blocks):
+                lanes = min(LANES, images - block * LANES)
+                begin = src + (block * channels + c) * plane
+                here, more = moments(A[begin : begin + plane], lanes)
+                n = float(pixels * lanes)
+                gap = here - mean
+                squares += more + gap * gap * count * n / (count + n)
+                mean += gap * n / (count + n)
+                count += n
+            variance = squares / count
+            R[running + c] = (1 - MOMENTUM) * R[running + c] + MOMENTUM * mean
+            unbiased = squares / (count - 1)
+            R[running + channels + c] = (1 - MOMENTUM) * R[running + channels + c] + MOMENTUM * unbiased
+        else:
+            mean, variance = float(R[running + c]), float(R[running + channels + c])
+        inverse = 1.0 / math.sqrt(variance + EPSILON)
+        S[saved + c], S[saved + channels + c] = mean, inverse
+        scale = np.float32(P[gain + c] * inverse)
+        middle, shift = np.float32(mean), P[gain + channels + c]
+        for block in range(blocks):
+            at = (block * channels + c) * plane
+            x, y = A[src + at : src + at + plane], A[dst + at : dst + at + plane]
+            if adds:
+                for k in range(plane):
+                    y[k] += (x[k] - middle) * scale + shift
+            else:
+                for k in range(plane):
+                    y[k] = (x[k] - middle) * scale + shift
+
+
+@compiled
+def norm_back(A, P, G, S, i, images, blocks):  # type: ignore[no-untyped-def]
+    """NORM_BACK of `execute`."""
+    grad, src, dst, channels, rows, columns, gain, saved = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
+    dst_block, dst_plane, dst_row = i[9], i[10], i[11]
+    plane, line = rows * columns * LANES, columns * LANES
+    sums, products = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
+    for c in range(channels):
+        mean, inverse = np.float32(S[saved + c]), np.float32(S[saved + channels + c])
+        total, product = 0.0, 0.0
+        for block in range(blocks):
+            at = (block * channels + c) * plane
+            d, x = A[grad + at : grad + at + plane], A[src + at : src + at + plane]
+            sums[:] = 0.0
+            products[:] = 0.0
+            for p in range(rows * columns):
+                for lane in range(LANES):
+                    value = d[p * LANES + lane]
+                    sums[lane] += value
+                    products[lane] += value * (x[p * LANES + lane] - mean)
+            for lane in range(min(LANES, images - block * LANES)):
+                total += sums[lane]
+                product += products[lane]
+        G[gain + c] = product * inverse
+        G[gain + channels + c] = total
+        count = float(rows * columns * images)
+        scale = np.float32(P[gain + c] * inverse)
+        middle = np.float32(total / count)
+        slope = np.float32(product * inverse * inverse / count)
+        for block in range(blocks):
+            at = (block * channels + c) * plane
+            lanes = min(LANES, images - block * LANES)
+            for row in range(rows):
+                begin = at + row * line
+                d, x = A[grad + begin : grad + begin + line], A[src + begin : src + begin + line]
+                out = dst + block * dst_block + c * dst_plane + row * dst_row
+                y = A[out : out + line]
+                for k in range(line):
+                    y[k] = scale * (d[k] - middle - (x[k] - mean) * slope)
+                if lanes < LANES:
+                    for column in range(columns):
+                        for lane in range(lanes, LANES):
+                            y[column * LANES + lane] = 0.0
+
+
+@compiled
+def shift(A, P, R, i, blocks, mode):  # type: ignore[no-untyped-def]
+    """SHIFT of `execute`."""
+    dst, channels, pixels, gain, running, adds = i[1], i[2], i[3], i[4], i[5], i[6]
+    plane = pixels * LANES
+    for c in range(channels):
+        value = P[gain + channels + c]
+        if mode == TRAINING:
+            R[running + c] *= 1 - MOMENTUM
+            R[running + channels + c] *= 1 - MOMENTUM
+        else:
+            value -= P[gain + c] * R[running + c] / math.sqrt(R[running + channels + c] + EPSILON)
+        for block in range(blocks):
+            at = dst + (block * channels + c) * plane
+            y = A[at : at + plane]
+            if adds:
+                for k in range(plane):
+                    y[k] += value
+            else:
+                for k in range(plane):
+                    y[k] = value
+
+
+@compiled
+def shift_back(A, G, i, blocks):  # type: ignore[no-untyped-def]
+    """SHIFT_BACK of `execute`."""
+    grad, channels, pixels, gain = i[1], i[2], i[3], i[4]
+    plane = pixels * LANES
+    for c in range(channels):
+        total = 0.0
+        for block in range(blocks):
+            d = A[grad + (block * channels + c) * plane : grad + (block * channels + c + 1) * plane]
+            part = np.float32(0.0)
+            for k in range(plane):
+                part += d[k]
+            total += part
+        G[gain + c] = 0.0
+        G[gain + channels + c] = total
+
+
+@compiled
+def copy(A, i, blocks):  # type: ignore[no-untyped-def]
+    """COPY of `execute`."""
+    size = i[3] * blocks
+    x, y = A[i[1] : i[1] + size], A[i[2] : i[2] + size]
+    if i[4]:
+        for k in range(size):
+            y[k] += x[k]
+    else:
+        for k in range(size):
+            y[k] = x[k]
+
+
+@compiled
+def relu(A, i, blocks):  # type: ignore[no-untyped-def]
+    """RELU of `execute`."""
+    src, dst, channels, rows, columns = i[1], i[2], i[3], i[4], i[5]
+    line = columns * LANES
+    for plane in range(blocks * channels):
+        for row in range(rows):
+            begin = src + (plane * rows + row) * line
+            out = dst + ((plane * (rows + 2) + row + 1) * (columns + 2) + 1) * LANES
+            x, y = A[begin : begin + line], A[out : out + line]
+            for k in range(line):
+                y[k] = np.float32(0.0) if x[k] <= 0 else x[k]
+
+
+@compiled
+def relu_back(A, i, blocks):  # type: ignore[no-untyped-def]
+    """RELU_BACK of `execute`."""
+    grad, made, dst, channels, rows, columns, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
+    line = columns * LANES
+    for plane in range(blocks * channels):
+        for row in range(rows):
+            begin = (plane * rows + row) * line
+            at = made + ((plane * (rows + 2) + row + 1) * (columns + 2) + 1) * LANES
+            d, y, g = A[grad + begin : grad + begin + line], A[at : at + line], A[dst + begin : dst + begin + line]
+            if adds:
+                for k in range(line):
+                    g[k] += d[k] if y[k] > 0 else np.float32(0.0)
+            else:
+                for k in range(line):
+                    g[k] = d[k] if y[k] > 0 else np.float32(0.0)
+
+
+@compiled
+def pool(A, i, scratch, blocks):  # type: ignore[no-untyped-def]
+    """POOL of `execute`."""
+    src, dst, channels, rows, columns, backward, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
+    line = columns * LANES
+    column_sums = A[scratch : scratch + (columns + 2) * LANES]  # of up to three rows; zeros on both sides
+    column_sums[:] = 0.0
+    inside = column_sums[LANES : LANES + line]
+    for plane in range(blocks * channels):
+        for row in range(rows):
+            inside[:] = 0.0
+            for other in range(max(0, row - 1), min(rows, row + 2)):
+                begin = src + (plane * rows + other) * line
+                x = A[begin : begin + line]
+                if backward:
+                    high = min(rows, other + 2) - max(0, other - 1)
+                    for column in range(columns):
+                        part = np.float32(1.0) / np.float32(
+                            high * (min(columns, column + 2) - max(0, column - 1))
+                        )
+                        for lane in range(LANES):
+                            inside[column * LANES + lane] += x[column * LANES + lane] * part
+                else:
+                    for k in range(line):
+                        inside[k] += x[k]
+            high = min(rows, row + 2) - max(0, row - 1)
+            out = dst + (plane * rows + row) * line
+            y = A[out : out + line]
+            for column in range(columns):
+                part = np.float32(1.0)
+                if not backward:
+                    part = np.float32(1.0) / np.float32(high * (min(columns, column + 2) - max(0, column - 1)))
+                at = column * LANES
+                if adds:
+                    for lane in range(at, at + LANES):
+                        y[lane] += part * (
+                            column_sums[lane] + column_sums[lane + LANES] + column_sums[lane + 2 * LANES]
+                        )
+                else:
+                    for lane in range(at, at + LANES):
+                        y[lane] = part * (
+                            column_sums[lane] + column_sums[lane + LANES] + column_sums[lane + 2 * LANES]
+                        )
+
+
+@compiled
+def halve(A, i, blocks):  # type: ignore[no-untyped-def]
+    """HALVE and HALVE_BACK of `execute`."""
+    large, small, channels, rows, columns, adds = i[1], i[2], i[3], i[4], i[5], i[6]
+    quarter = np.float32(0.25)
+    for plane in range(blocks * channels):
+        for row in range(rows):
+            for column in range(columns):
+                upper = large + ((plane * 2 * rows + 2 * row) * 2 * columns + 2 * column) * LANES
+                lower, at = upper + 2 * columns * LANES, small + ((plane * rows + row) * columns + column) * LANES
+                up, low, y = A[upper : upper + 2 * LANES], A[lower : lower + 2 * LANES], A[at : at + LANES]
+                if i[0] == HALVE:
+                    for lane in range(LANES):
+                        y[lane] = quarter * (up[lane] + up[lane + LANES] + low[lane] + low[lane + LANES])
+                elif adds:
+                    for lane in range(LANES):
+                        part = quarter * y[lane]
+                        up[lane] += part
+                        up[lane + LANES] += part
+                        low[lane] += part
+                        low[lane + LANES] += part
+                else:
+                    for lane in range(LANES):
+                        part = quarter * y[lane]
+                        up[lane] = part
+                        up[lane + LANES] = part
+                        low[lane] = part
+                        low[lane + LANES] = part
+
+
+@compiled
+def execute(program, taps, tap_weights, A, P, G, R, S, scratch, images, mode):  # type: ignore[no-untyped-def]
+    """Carry out a program.
+
+    Args:
+        program: Shape (instructions, operands), int64: the instruction, then its operands. Places and strides are in
+            floats of `A`, those of weights in floats of `P`. `adds`: to what stands there, instead of in its place.
+            COPY: from, to, floats a block, adds.
+            RELU: from, to (surrounded by zeros), channels, rows, columns.
+            CONV: from, its strides by block, channel, row, column; to, the same; packed weights; input channels,
+            output channels, rows, columns; first tap, taps; adds.
+            WEIGHTS: input and its strides; gradient of the output and its strides; weights; input channels, output
+            channels, rows, columns; side of the kernel (1 or 3); floats from one row of the input to the next.
+            PACK: weights, to, output channels, input channels, weights of a kernel, whether to exchange inputs and
+            outputs, first tap, taps.
+            NORM: from, to, channels, pixels, scale and shift, running statistics, saved statistics, adds.
+            NORM_BACK: gradient, input of the norm, to, channels, rows, columns, scale and shift, saved statistics,
+            strides of `to` by block, channel, row.
+            SHIFT: to, channels, pixels, scale and shift, running statistics, adds: a norm of zeros.
+            SHIFT_BACK: gradient, channels, pixels, scale and shift.
+            POOL: from, to, channels, rows, columns, whether backward, adds: mean of 3x3, of pixels inside the image.
+            HALVE: large, small, channels, rows and columns of the small: mean of 2x2. HALVE_BACK: the same, adds.
+            RELU_BACK: gradient, what the ReLU made, to, channels, rows, columns, adds.
+            ZERO: from, floats a block.
+        taps: Floats from a pixel to its neighbours, int64.
+        tap_weights: Which weight of a kernel belongs to each, int64.
+        A: Everything that is computed, aligned to 64 bytes.
+        P: Weights. G: Their gradients. R: Running statistics. S: Statistics of the batch, float64.
+        scratch: A place in `A` that every instruction may use.
+        images: Of the batch.
+        mode: TRAINING or EVALUATION.
+    """
+    blocks = (images + LANES - 1) // LANES
+    base, tap = np.intp(A.ctypes.data), np.intp(taps.ctypes.data)
+    for number in range(len(program)):
+        i = program[number]
+        what = i[0]
+        if what == CONV:
+            convolve(base, i, tap, blocks)
+        elif what == WEIGHTS:
+            weigh(base, A, G, i, scratch, blocks)
+        elif what == NORM:
+            norm(A, P, R, S, i, images, blocks, mode)
+        elif what == NORM_BACK:
+            norm_back(A, P, G, S, i, images, blocks)
+        elif what == RELU:
+            relu(A, i, blocks)
+        elif what == RELU_BACK:
+            relu_back(A, i, blocks)
+        elif what == COPY:
+            copy(A, i, blocks)
+        elif what == POOL:
+            pool(A, i, scratch, blocks)
+        elif what == HALVE or what == HALVE_BACK:
+            halve(A, i, blocks)
+        elif what == PACK:
+            pack(A, P, i, tap_weights)
+        elif what == SHIFT:
+            shift(A, P, R, i, blocks, mode)
+        elif what == SHIFT_BACK:
+            shift_back(A, G, i, blocks)
+        elif what == ZERO:
+            A[i[1] : i[1] + i[2] * blocks] = 0.0
+
+
+@compiled
+def load(A, to, images):  # type: ignore[no-untyped-def]
+    """Images, shape (n, rows, columns, channels), to where the program reads them, surrounded by zeros."""
+    n, rows, columns, channels = images.shape
+    for block in range((n + LANES - 1) // LANES):
+        lanes = min(LANES, n - block * LANES)
+        for c in range(channels):
+            for row in range(rows):
+                begin = to + (((block * channels + c) * (rows + 2) + row + 1) * (columns + 2) + 1) * LANES
+                for column in range(columns):
+                    at = begin + column * LANES
+                    for lane in range(lanes):
+                        A[at + lane] = images[block * LANES + lane, row, column, c]
+                    for lane in range(lanes, LANES):
+                        A[at + lane] = 0.0
+
+
+@compiled
+def head(A, P, G, z, to, channels, pixels, weights, classes, labels, smoothing, mode):  # type: ignore[no-untyped-def]
+    """ReLU, mean over the image, linear layer, cross-entropy; in training their gradients, into `to` and `G`.
+
+    Returns:
+        Loss summed over the images, and how many are classified wrongly.
+    """
+    images, plane = len(labels), pixels * LANES
+    features, logits = np.zeros((channels, LANES), np.float32), np.zeros((classes, LANES), np.float32)
+    back = np.zeros((channels, LANES), np.float32)
+    biases = weights + classes * channels
+    if mode == TRAINING:
+        G[weights : biases + classes] = 0.0
+    loss, wrong, share = 0.0, 0, np.float32(1.0 / pixels)
+    for block in range((images + LANES - 1) // LANES):
+        lanes = min(LANES, images - block * LANES)
+        features[:] = 0.0
+        for c in range(channels):
+            x = A[z + (block * channels + c) * plane : z + (block * channels + c + 1) * plane]
+            for p in range(pixels):
+                for lane in range(LANES):
+                    value = x[p * LANES + lane]
+                    features[c, lane] += np.float32(0.0) if value <= 0 else value
+            for lane in range(LANES):
+                features[c, lane] *= share
+        for k in range(classes):
+            for lane in range(LANES):
+                logits[k, lane] = P[biases + k]
+            for c in range(channels):
+                weight = P[weights + k * channels + c]
+                for lane in range(LANES):
+                    logits[k, lane] += weight * features[c, lane]
+        for lane in range(LANES):
+            if lane >= lanes:
+                logits[:, lane] = 0.0  # from here on the gradient
+                continue
+            label, best = labels[block * LANES + lane], 0
+            for k in range(1, classes):
+                if logits[k, lane] > logits[best, lane]:
+                    best = k
+            wrong += best != label
+            high, total, mean = float(logits[best, lane]), 0.0, 0.0
+            for k in range(classes):
+                total += math.exp(logits[k, lane] - high)
+                mean += logits[k, lane]
+            ground = high + math.log(total)
+            own = smoothing if mode == TRAINING else 0.0
+            loss += ground - (1 - own) * logits[label, lane] - own * mean / classes
+            for k in range(classes):
+                target = own / classes + (1 - own) * (k == label)
+                logits[k, lane] = (math.exp(logits[k, lane] - ground) - target) / images
+        if mode != TRAINING:
+            continue
+        back[:] = 0.0
+        for k in range(classes):
+            for lane in range(LANES):
+                G[biases + k] += logits[k, lane]
+            for c in range(channels):
+                weight, total32 = P[weights + k * channels + c], np.float32(0.0)
+                for lane in range(LANES):
+                    back[c, lane] += weight * logits[k, lane]
+                    total32 += features[c, lane] * logits[k, lane]
+                G[weights + k * channels + c] += total32
+        for c in range(channels):
+            at = (block * channels + c) * plane
+            x, d = A[z + at : z + at + plane], A[to + at : to + at + plane]
+            for p in range(pixels):
+                for lane in range(LANES):
+                    d[p * LANES + lane] = share * back[c, lane] if x[p * LANES + lane] > 0 else np.float32(0.0)
+    return loss, wrong
+
+
+@compiled
+def descend(P, G, M, rate, momentum, nesterov, decay, clip):  # type: ignore[no-untyped-def]
+    """One step of SGD with momentum `M`, as torch's."""
+    if clip > 0:
+        square = 0.0
+        for k in range(len(G)):
+            square += float(G[k]) * float(G[k])
+        factor = clip / (math.sqrt(square) + 1e-6)
+        if factor < 1:
+            for k in range(len(G)):
+                G[k] *= np.float32(factor)
+    rate, momentum, decay = np.float32(rate), np.float32(momentum), np.float32(decay)
+    for k in range(len(P)):
+        gradient = G[k] + decay * P[k]
+        M[k] = momentum * M[k] + gradient
+        P[k] -= rate * (gradient + momentum * M[k] if nesterov else M[k])
+
+
+@functools.cache
+def ready() -> None:
+    """Compile now, or load what was compiled before, instead of at the first step."""
+    floats, places = np.zeros(64, np.float32), np.zeros(1, np.int64)
+    execute(np.full((1, 19), ZERO), places, places, floats, floats, floats, floats, np.zeros(1), 0, 1, TRAINING)
+    load(floats, 0, np.zeros((0, 1, 1, 1), np.float32))
+    head(floats, floats, floats, 0, 0, 1, 1, 0, 1, places[:0], 0.0, TRAINING)
+    descend(floats, floats, floats, 0.0, 0.0, True, 0.0, 0.0)
