@@ -26,7 +26,7 @@ from suite.networks.supernet import Supernet, mixable
 from suite.spaces import SearchSpace
 from suite.training.checkpoints import State
 from suite.training.data import ImageData
-from suite.training.recipe import Recipe, resolve
+from suite.training.recipe import Recipe, resolve_for_supernet
 from suite.training.supernet import Seen, Stream, begun, in_order, learner_of, not_finite
 from suite.training.train import (
     Diverged,
@@ -109,7 +109,7 @@ def epochs(
     if done >= proxy.epochs:
         return
     trainer = Trainer(
-        searcher.space, data, resolve(recipe), device=str(pick_device(device)), threads=cpu_threads, judge=False,
+        searcher.space, data, resolve_for_supernet(recipe), device=str(pick_device(device)), threads=cpu_threads, judge=False,
         checkpoints=checkpoints,
     )  # fmt: skip
     trainer.check_proxy(proxy)

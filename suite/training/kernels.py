@@ -22,6 +22,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+VERSION = f"1, numba {numba.__version__}"
+"""Of the arithmetic: a run is gone on with under the same only."""
 LANES = 16
 """Images of a block: two vectors of AVX2, one of AVX-512."""
 EPSILON, MOMENTUM = 1e-5, 0.1
@@ -31,7 +33,8 @@ COPY, RELU, CONV, WEIGHTS, PACK, NORM, NORM_BACK, SHIFT, SHIFT_BACK, POOL, HALVE
 """Instructions; their operands are listed at `execute`."""
 TRAINING, EVALUATION = 0, 1
 
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+HALF = LANES // 2
+_VECTOR, _HALVES = (ir.VectorType(ir.FloatType(), lanes) for lanes in (LANES, HALF))
 
 
 def _pointer(builder: Any, address: Any, floats: Any) -> Any:
@@ -39,10 +42,10 @@ def _pointer(builder: Any, address: Any, floats: Any) -> Any:
     return builder.add(address, builder.shl(floats, ir.Constant(floats.type, 2)))
 
 
-def _multiply_add(builder: Any) -> Any:
+def _multiply_add(builder: Any, vector: Any) -> Any:
     """The instruction a * b + c on vectors, in one rounding where the processor has it."""
-    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
+    name = f"llvm.fmuladd.v{vector.count}f32"
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
 
 
 def _load(builder: Any, address: Any, kind: Any, align: int) -> Any:
@@ -64,7 +67,7 @@ def _tile(outputs: int) -> Any:
         def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
             x, plane, inputs, taps, count, w, y, step, adds = arguments
             word = x.type
-            fma = _multiply_add(builder)
+            fma = _multiply_add(builder, _VECTOR)
             sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(outputs)]
             weight, here = cgutils.alloca_once(builder, word), cgutils.alloca_once(builder, word)
             places = [_pointer(builder, y, builder.mul(step, ir.Constant(word, k))) for k in range(outputs)]
@@ -103,11 +106,11 @@ def _tile(outputs: int) -> Any:
 
 
 def _gradient_tile(shifts: int, outputs: int) -> Any:
-    """Products of inputs and gradients over the pixels of a block, summed lane by lane.
+    """Products of inputs and gradients over the pixels of a block, summed by pairs of lanes.
 
     Arguments: address of the input; floats from one of `shifts` inputs to the next; its steps a row and a column; the
-    same four of the gradient, for `outputs` of them; rows; columns; address of the sums, (shift, output, lane), to
-    which is added.
+    same four of the gradient, for `outputs` of them; rows; columns; address of the sums, (output, shift, HALF), to
+    which is added. Half of the lanes at a time, so that all sums stay in the registers of AVX2.
     """
 
     @intrinsic
@@ -117,35 +120,31 @@ def _gradient_tile(shifts: int, outputs: int) -> Any:
         def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
             x, xs, xr, xc, d, ds, dr, dc, rows, columns, sums = arguments
             word = x.type
-            fma = _multiply_add(builder)
-            place = [
-                _pointer(builder, sums, ir.Constant(word, LANES * (t * outputs + k)))
-                for t in range(shifts)
-                for k in range(outputs)
-            ]
-            totals = [cgutils.alloca_once(builder, _VECTOR) for _ in place]
+            fma = _multiply_add(builder, _HALVES)
+            place = [_pointer(builder, sums, ir.Constant(word, HALF * number)) for number in range(shifts * outputs)]
+            totals = [cgutils.alloca_once(builder, _HALVES) for _ in place]
             for total, at in zip(totals, place, strict=True):
-                builder.store(_load(builder, at, _VECTOR, 64), total)
+                builder.store(_load(builder, at, _HALVES, 32), total)
             xa, da = cgutils.alloca_once(builder, word), cgutils.alloca_once(builder, word)
             with cgutils.for_range(builder, rows) as row:
                 builder.store(_pointer(builder, x, builder.mul(row.index, xr)), xa)
                 builder.store(_pointer(builder, d, builder.mul(row.index, dr)), da)
                 with cgutils.for_range(builder, columns):
                     here, there = builder.load(xa), builder.load(da)
-                    values = [
-                        _load(builder, _pointer(builder, here, builder.mul(xs, ir.Constant(word, t))), _VECTOR, 64)
-                        for t in range(shifts)
-                    ]
-                    for k in range(outputs):
-                        at = _pointer(builder, there, builder.mul(ds, ir.Constant(word, k)))
-                        gradient = _load(builder, at, _VECTOR, 64)
+                    for half in (0, HALF):
+                        values = []
                         for t in range(shifts):
-                            total = totals[t * outputs + k]
-                            builder.store(builder.call(fma, [values[t], gradient, builder.load(total)]), total)
+                            at = _pointer(builder, here, builder.mul(xs, ir.Constant(word, t)))
+                            values.append(_load(builder, builder.add(at, ir.Constant(word, 4 * half)), _HALVES, 32))
+                        for k in range(outputs):
+                            at = _pointer(builder, there, builder.mul(ds, ir.Constant(word, k)))
+                            gradient = _load(builder, builder.add(at, ir.Constant(word, 4 * half)), _HALVES, 32)
+                            for total, value in zip(totals[k * shifts : (k + 1) * shifts], values, strict=True):
+                                builder.store(builder.call(fma, [value, gradient, builder.load(total)]), total)
                     builder.store(_pointer(builder, here, xc), xa)
                     builder.store(_pointer(builder, there, dc), da)
             for total, at in zip(totals, place, strict=True):
-                builder.store(builder.load(total), builder.inttoptr(at, _VECTOR.as_pointer()), align=64)
+                builder.store(builder.load(total), builder.inttoptr(at, _HALVES.as_pointer()), align=32)
             return context.get_dummy_value()
 
         return signature, generate
@@ -154,8 +153,8 @@ def _gradient_tile(shifts: int, outputs: int) -> Any:
 
 
 _tile1, _tile2, _tile4 = _tile(1), _tile(2), _tile(4)
-_grad11, _grad12, _grad21, _grad22 = (_gradient_tile(t, k) for t in (1, 2) for k in (1, 2))
-_grad31, _grad32 = _gradient_tile(3, 1), _gradient_tile(3, 2)
+_grad11, _grad14, _grad21, _grad24 = (_gradient_tile(shifts, outputs) for shifts in (1, 2) for outputs in (1, 4))
+_grad31, _grad34 = _gradient_tile(3, 1), _gradient_tile(3, 4)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -228,79 +227,80 @@ def weigh(base, A, G, i, scratch, blocks):  # type: ignore[no-untyped-def]
     src, src_block, src_plane, src_row, src_column = i[1], i[2], i[3], i[4], i[5]
     dst, dst_block, dst_plane, dst_row, dst_column = i[6], i[7], i[8], i[9], i[10]
     target, inputs, outputs, rows, columns, kernel, line = i[11], i[12], i[13], i[14], i[15], i[16], i[17]
-    size = kernel * kernel
-    for k in range(outputs * inputs * size * LANES):
-        A[scratch + k] = 0.0
+    A[scratch : scratch + outputs * inputs * kernel * kernel * HALF] = 0.0
+    fours = outputs // 4 * 4
     for block in range(blocks):
         x0, d0 = base + 4 * (src + block * src_block), base + 4 * (dst + block * dst_block)
-        # sums of (output pair, input, tap row): (tap column or input, output of the pair, lane)
-        at = base + 4 * scratch
-        for o in range(0, outputs, 2):
-            pair = min(2, outputs - o)
-            d = d0 + 4 * o * dst_plane
+        at, o = base + 4 * scratch, 0
+        while o < outputs:  # sums of (outputs, input, row of the kernel): (output, column of the kernel or input, HALF)
+            width, d = 4 if o < fours else 1, d0 + 4 * o * dst_plane
             if kernel == 3:
                 for c in range(inputs):
                     for k in range(3):
                         x = x0 + 4 * (c * src_plane + k * line)
-                        if pair == 2:
-                            _grad32(x, LANES, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
+                        if width == 4:
+                            _grad34(x, LANES, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
                         else:
                             _grad31(x, LANES, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
-                        at += 4 * 3 * pair * LANES
+                        at += 4 * 3 * width * HALF
             else:
                 for c in range(0, inputs, 2):
-                    two = min(2, inputs - c)
-                    x = x0 + 4 * c * src_plane
-                    if two == 2 and pair == 2:
-                        _grad22(x, src_plane, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
+                    x, two = x0 + 4 * c * src_plane, min(2, inputs - c)
+                    if two == 2 and width == 4:
+                        _grad24(x, src_plane, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
                     elif two == 2:
                         _grad21(x, src_plane, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
-                    elif pair == 2:
-                        _grad12(x, src_plane, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
+                    elif width == 4:
+                        _grad14(x, src_plane, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
                     else:
                         _grad11(x, src_plane, src_row, src_column, d, dst_plane, dst_row, dst_column, rows, columns, at)
-                    at += 4 * two * pair * LANES
-    place = scratch
-    for o in range(0, outputs, 2):
-        pair = min(2, outputs - o)
-        group = 1 if kernel == 3 else 2
-        for c in range(0, inputs, group):
-            streams = 9 if kernel == 3 else min(2, inputs - c)
-            for s in range(streams):
-                for n in range(pair):
-                    total = np.float32(0.0)
-                    for lane in range(LANES):
-                        total += A[place + lane]
-                    place += LANES
-                    if kernel == 3:
-                        G[target + ((o + n) * inputs + c) * 9 + s] = total
-                    else:
-                        G[target + (o + n) * inputs + c + s] = total
+                    at += 4 * two * width * HALF
+            o += width
+    place, o = scratch, 0
+    while o < outputs:
+        width = 4 if o < fours else 1
+        for c in range(0, inputs, 1 if kernel == 3 else 2):
+            for k in range(kernel):
+                columns_or_inputs = 3 if kernel == 3 else min(2, inputs - c)
+                for n in range(width):
+                    for s in range(columns_or_inputs):
+                        sum_ = np.float32(0.0)
+                        for lane in range(HALF):
+                            sum_ += A[place + lane]
+                        place += HALF
+                        if kernel == 3:
+                            G[target + ((o + n) * inputs + c) * 9 + 3 * k + s] = sum_
+                        else:
+                            G[target + (o + n) * inputs + c + s] = sum_
+        o += width
+
+
+@compiled
+def total(x, lanes):  # type: ignore[no-untyped-def]
+    """Sum of one channel of a block, shape (pixels, LANES), over the first `lanes`."""
+    result = np.float32(0.0)
+    if lanes == LANES:
+        for k in range(len(x)):
+            result += x[k]
+    else:
+        for k in range(len(x)):
+            result += x[k] if k % LANES < lanes else np.float32(0.0)
+    return float(result)
 
 
 @compiled
 def moments(x, lanes):  # type: ignore[no-untyped-def]
-    """Mean and sum of squared deviations of one channel of a block, shape (pixels, LANES), over the first `lanes`."""
-    pixels = len(x) // LANES
-    sums = np.zeros(LANES, np.float32)
-    for p in range(pixels):
-        for lane in range(LANES):
-            sums[lane] += x[p * LANES + lane]
-    total = 0.0
-    for lane in range(lanes):
-        total += sums[lane]
-    mean = np.float32(total / (pixels * lanes))
-    sums[:] = 0.0
-    for p in range(pixels):
-        for lane in range(LANES):
-            off = x[p * LANES + lane] - mean
-            sums[lane] += off * off
-    squares = 0.0
-    for lane in range(lanes):
-        squares += sums[lane]
-    exact = total / (pixels * lanes)
-    gap = exact - mean
-    return exact, squares - pixels * lanes * gap * gap
+    """Mean and sum of squared deviations of one channel of a block, as `total`."""
+    count = len(x) // LANES * lanes
+    exact = total(x, lanes) / count
+    mean, squares = np.float32(exact), np.float32(0.0)
+    if lanes == LANES:
+        for k in range(len(x)):
+            squares += (x[k] - mean) * (x[k] - mean)
+    else:
+        for k in range(len(x)):
+            squares += (x[k] - mean) * (x[k] - mean) if k % LANES < lanes else np.float32(0.0)
+    return exact, float(squares) - count * (exact - mean) * (exact - mean)
 
 
 @compiled
@@ -347,28 +347,23 @@ def norm_back(A, P, G, S, i, images, blocks):  # type: ignore[no-untyped-def]
     grad, src, dst, channels, rows, columns, gain, saved = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
     dst_block, dst_plane, dst_row = i[9], i[10], i[11]
     plane, line = rows * columns * LANES, columns * LANES
-    sums, products = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
     for c in range(channels):
         mean, inverse = np.float32(S[saved + c]), np.float32(S[saved + channels + c])
-        total, product = 0.0, 0.0
-        for block in range(blocks):
+        sum_, product = 0.0, 0.0
+        for block in range(blocks):  # lanes without an image have no gradient
             at = (block * channels + c) * plane
             d, x = A[grad + at : grad + at + plane], A[src + at : src + at + plane]
-            sums[:] = 0.0
-            products[:] = 0.0
-            for p in range(rows * columns):
-                for lane in range(LANES):
-                    value = d[p * LANES + lane]
-                    sums[lane] += value
-                    products[lane] += value * (x[p * LANES + lane] - mean)
-            for lane in range(min(LANES, images - block * LANES)):
-                total += sums[lane]
-                product += products[lane]
+            part, products = np.float32(0.0), np.float32(0.0)
+            for k in range(plane):
+                part += d[k]
+                products += d[k] * (x[k] - mean)
+            sum_ += part
+            product += products
         G[gain + c] = product * inverse
-        G[gain + channels + c] = total
+        G[gain + channels + c] = sum_
         count = float(rows * columns * images)
         scale = np.float32(P[gain + c] * inverse)
-        middle = np.float32(total / count)
+        middle = np.float32(sum_ / count)
         slope = np.float32(product * inverse * inverse / count)
         for block in range(blocks):
             at = (block * channels + c) * plane
@@ -415,15 +410,11 @@ def shift_back(A, G, i, blocks):  # type: ignore[no-untyped-def]
     grad, channels, pixels, gain = i[1], i[2], i[3], i[4]
     plane = pixels * LANES
     for c in range(channels):
-        total = 0.0
+        sum_ = 0.0
         for block in range(blocks):
-            d = A[grad + (block * channels + c) * plane : grad + (block * channels + c + 1) * plane]
-            part = np.float32(0.0)
-            for k in range(plane):
-                part += d[k]
-            total += part
+            sum_ += total(A[grad + (block * channels + c) * plane : grad + (block * channels + c + 1) * plane], LANES)
         G[gain + c] = 0.0
-        G[gain + channels + c] = total
+        G[gain + channels + c] = sum_
 
 
 @compiled
@@ -472,13 +463,32 @@ def relu_back(A, i, blocks):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def add_scaled(y, x, at, end, factor):  # type: ignore[no-untyped-def]
+    """`y` + `x` * `factor` between two places."""
+    for k in range(at, end):
+        y[k] += x[k] * factor
+
+
+@compiled
+def of_three(y, x, at, end, factor, adds):  # type: ignore[no-untyped-def]
+    """Sums of a pixel and its neighbours in a row, times `factor`; `x` begins one pixel before `y`."""
+    if adds:
+        for k in range(at, end):
+            y[k] += factor * (x[k] + x[k + LANES] + x[k + 2 * LANES])
+    else:
+        for k in range(at, end):
+            y[k] = factor * (x[k] + x[k + LANES] + x[k + 2 * LANES])
+
+
+@compiled
 def pool(A, i, scratch, blocks):  # type: ignore[no-untyped-def]
     """POOL of `execute`."""
     src, dst, channels, rows, columns, backward, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
-    line = columns * LANES
-    column_sums = A[scratch : scratch + (columns + 2) * LANES]  # of up to three rows; zeros on both sides
-    column_sums[:] = 0.0
-    inside = column_sums[LANES : LANES + line]
+    line, last = columns * LANES, (columns - 1) * LANES
+    sums = A[scratch : scratch + line + 2 * LANES]  # of up to three rows; zeros on both sides
+    sums[:] = 0.0
+    inside = sums[LANES : LANES + line]
+    one = np.float32(1.0)
     for plane in range(blocks * channels):
         for row in range(rows):
             inside[:] = 0.0
@@ -487,33 +497,22 @@ def pool(A, i, scratch, blocks):  # type: ignore[no-untyped-def]
                 x = A[begin : begin + line]
                 if backward:
                     high = min(rows, other + 2) - max(0, other - 1)
-                    for column in range(columns):
-                        part = np.float32(1.0) / np.float32(
-                            high * (min(columns, column + 2) - max(0, column - 1))
-                        )
-                        for lane in range(LANES):
-                            inside[column * LANES + lane] += x[column * LANES + lane] * part
+                    edge, middle = one / np.float32(high * min(2, columns)), one / np.float32(high * 3)
+                    add_scaled(inside, x, 0, LANES, edge)
+                    add_scaled(inside, x, LANES, last, middle)
+                    add_scaled(inside, x, max(last, LANES), line, edge)
                 else:
-                    for k in range(line):
-                        inside[k] += x[k]
+                    add_scaled(inside, x, 0, line, one)
             high = min(rows, row + 2) - max(0, row - 1)
-            out = dst + (plane * rows + row) * line
-            y = A[out : out + line]
-            for column in range(columns):
-                part = np.float32(1.0)
-                if not backward:
-                    part = np.float32(1.0) / np.float32(high * (min(columns, column + 2) - max(0, column - 1)))
-                at = column * LANES
-                if adds:
-                    for lane in range(at, at + LANES):
-                        y[lane] += part * (
-                            column_sums[lane] + column_sums[lane + LANES] + column_sums[lane + 2 * LANES]
-                        )
-                else:
-                    for lane in range(at, at + LANES):
-                        y[lane] = part * (
-                            column_sums[lane] + column_sums[lane + LANES] + column_sums[lane + 2 * LANES]
-                        )
+            begin = dst + (plane * rows + row) * line
+            y = A[begin : begin + line]
+            if backward:
+                of_three(y, sums, 0, line, one, adds)
+            else:
+                edge, middle = one / np.float32(high * min(2, columns)), one / np.float32(high * 3)
+                of_three(y, sums, 0, LANES, edge, adds)
+                of_three(y, sums, LANES, last, middle, adds)
+                of_three(y, sums, max(last, LANES), line, edge, adds)
 
 
 @compiled
@@ -669,11 +668,11 @@ def head(A, P, G, z, to, channels, pixels, weights, classes, labels, smoothing, 
                 if logits[k, lane] > logits[best, lane]:
                     best = k
             wrong += best != label
-            high, total, mean = float(logits[best, lane]), 0.0, 0.0
+            high, powers, mean = float(logits[best, lane]), 0.0, 0.0
             for k in range(classes):
-                total += math.exp(logits[k, lane] - high)
+                powers += math.exp(logits[k, lane] - high)
                 mean += logits[k, lane]
-            ground = high + math.log(total)
+            ground = high + math.log(powers)
             own = smoothing if mode == TRAINING else 0.0
             loss += ground - (1 - own) * logits[label, lane] - own * mean / classes
             for k in range(classes):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from suite.networks.lean import Zero, reaching
 from suite.networks.nas_bench_201 import Cell, Network
 from suite.networks.operations import MeanPool, Reduction, ReLUConvBN
+from suite.spaces import SearchSpace
 from suite.spaces import nas_bench_201 as space
 from suite.training import kernels
 from suite.training.kernels import LANES
@@ -27,9 +28,18 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 OPERANDS = 19
 
 
-def programmable(network: nn.Module) -> bool:
-    """Whether there can be a program of `network`."""
-    return isinstance(network, Network)
+def refusal(search_space: SearchSpace, device: torch.device, threads: int) -> str:
+    """Why there can be no program of the networks of a space; empty if there can.
+
+    >>> from suite.spaces import SPACES
+    >>> refusal(SPACES["darts"], torch.device("cpu"), 1)
+    'has the networks of nas_bench_201 only, not those of darts'
+    """
+    if search_space.name != "nas_bench_201":
+        return f"has the networks of nas_bench_201 only, not those of {search_space.name}"
+    if device.type != "cpu":
+        return f"works on a CPU, not on {device}"
+    return f"works on one thread, not on {threads}" if threads > 1 else ""
 
 
 @dataclass
@@ -360,7 +370,7 @@ class Program:
         self.forward.append(
             (kernels.CONV, *read, *plain(made.at, made), packed, *shape, first, count, into is not None)
         )  # fmt: skip
-        self.scratch = max(self.scratch, conv.weight.numel() * LANES)
+        self.scratch = max(self.scratch, conv.weight.numel() * kernels.HALF)
 
         def back() -> None:
             if into is None:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from suite.types import BadInput, nearest
+from suite.types import BadInput, Unsupported, nearest
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 PERIODS = ("epoch", "step")
+STEPS = ("torch", "compiled")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class Recipe:
     """Side of a square set to the mean, as a fraction of the image's side; 0: none."""
     precision: str = "auto"
     """Arithmetic of the forward pass: "float32", "bfloat16"; "auto" is bfloat16 on CUDA devices that have it."""
+    step: str = "torch"
+    """Who computes a step: "torch"; "compiled": machine code of ours, for stand-alone networks of NAS-Bench-201 on a CPU
+    (`suite.training.program`). The same arithmetic in another order, in a fraction of the time if networks are narrow."""
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -66,9 +70,11 @@ class Recipe:
                 raise BadInput(f"recipe: {name} must be at most 1, not {getattr(self, name):g}")
         if self.nesterov and self.momentum == 0:
             raise BadInput("recipe: nesterov needs a momentum above 0; set nesterov = false")
-        for name, choices in (("lr_changes", PERIODS), ("precision", PRECISIONS)):
+        for name, choices in (("lr_changes", PERIODS), ("precision", PRECISIONS), ("step", STEPS)):
             if getattr(self, name) not in choices:
                 raise BadInput(f"recipe: {name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        if self.step == "compiled" and self.precision == "bfloat16":
+            raise BadInput('recipe: step = "compiled" works in float32; set precision to "float32" or step to "torch"')
 
     def learning_rate(self, step: int, steps: int, epochs: int) -> float:
         """Learning rate of a step.
@@ -126,3 +132,15 @@ def resolve(spec: str | Mapping[str, Any] | Recipe) -> Recipe:
         if key not in known:
             raise BadInput(f"recipe: no key {key!r}: {nearest(str(key), [*known, 'base'])}")
     return replace(base, **values)
+
+
+def resolve_for_supernet(spec: str | Mapping[str, Any] | Recipe) -> Recipe:
+    """As `resolve`, for the weights of a supernet.
+
+    Raises:
+        Unsupported: The recipe asks for what stand-alone networks only have.
+    """
+    recipe = resolve(spec)
+    if recipe.step == "compiled":
+        raise Unsupported('recipe: step = "compiled" has stand-alone networks only, no supernets; set step = "torch"')
+    return recipe

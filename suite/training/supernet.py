@@ -26,7 +26,7 @@ from suite.networks.operations import Norms
 from suite.networks.supernet import Supernet
 from suite.spaces import SearchSpace
 from suite.training.data import ImageData
-from suite.training.recipe import Recipe, resolve
+from suite.training.recipe import Recipe, resolve_for_supernet
 from suite.training.train import Leg, Run, Trainer, batches, pick_device, restore, state, subset, threads
 from suite.types import BadInput, Cost, Proxy
 
@@ -63,7 +63,7 @@ class SupernetTrainer:
     ) -> None:  # fmt: skip
         self.space, self.data, self.norms, self.weights = space, data, norms, weights
         self.trainer = Trainer(
-            space, data, resolve(recipe), device=str(pick_device(device)), threads=cpu_threads, judge=False,
+            space, data, resolve_for_supernet(recipe), device=str(pick_device(device)), threads=cpu_threads, judge=False,
             checkpoints=checkpoints,
         )  # fmt: skip
 

@@ -23,10 +23,12 @@ from torch.nn import functional as F
 from suite.networks import build
 from suite.networks.chance import generator
 from suite.spaces import SearchSpace
+from suite.training import kernels
 from suite.training.augment import COMPILING_PAYS, Augmentation, resize
 from suite.training.checkpoints import Checkpoints, State
 from suite.training.data import ImageData
 from suite.training.pool import KnowledgePool
+from suite.training.program import Program, refusal
 from suite.training.recipe import Recipe
 from suite.types import BadInput, Cost, Evaluation, KendallError, Proxy, Trial, Unsupported
 
@@ -92,6 +94,8 @@ class Run:
     optimizer: torch.optim.Optimizer
     curve: list[dict[str, float]] = field(default_factory=list)
     """One entry an epoch done."""
+    program: Program | None = None
+    """The network as machine code, if the recipe asks for it; the network has its weights after each epoch."""
 
 
 class Trainer:
@@ -146,6 +150,8 @@ class Trainer:
         self.half = recipe.precision == "bfloat16" or (
             recipe.precision == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
+        if recipe.step == "compiled" and (why := refusal(space, self.device, threads)):
+            raise Unsupported(f'recipe: step = "compiled" {why}; set step = "torch"')
         self.device_name = device_name(self.device, threads)
         self.energy, self.clock = energy_counter(self.device), device_clock(self.device, threads)
 
@@ -173,6 +179,8 @@ class Trainer:
         """All that the run of `trial` depends on."""
         run = (self.space.text(trial.arch), trial.proxy, trial.seed)
         here = (self.data.fingerprint, self.recipe, self.device_name, self.half, torch.__version__)
+        if self.recipe.step == "compiled":
+            here = (*here, kernels.VERSION)
         inherited = () if self.pool is None or not trial.inherit else ("pool", self.pool.version)
         exact = ("deterministic",) if self.deterministic else ()
         return repr((self.space.name, *run, *here, *inherited, *exact))
@@ -230,6 +238,7 @@ class Trainer:
         """Metrics and curve; what it took is added to `leg` as it is spent."""
         proxy, key = trial.proxy, self.key(trial)
         run = self.start(trial)
+        places = subset(self.train_labels, proxy.samples, trial.seed)
         stage = trial.epochs < proxy.epochs
         kept = self.checkpoints.load(key)
         if kept is not None and len(kept["curve"]) <= trial.epochs:
@@ -240,12 +249,17 @@ class Trainer:
         if pool is not None and not run.curve:
             with self.metered(leg):
                 pool.inherit(run.network, trial, **self.shape)
+        if self.recipe.step == "compiled":
+            largest = max(batch.stop - batch.start for batch in batches(len(places), self.recipe.batch_size))
+            run.program = Program(
+                run.network, side=proxy.resolution, image_channels=self.image_channels, batch=largest
+            )  # fmt: skip
+            run.program.take(run.optimizer)
         if len(run.curve) < trial.epochs:
-            places = subset(self.train_labels, proxy.samples, trial.seed)
             for part in ("train", "valid"):
                 self.images(part, proxy.resolution)
             values = (trial.epochs - len(run.curve)) * len(places) * self.image_channels * proxy.resolution**2
-            if self.device.type == "cpu" and values > COMPILING_PAYS:
+            if self.device.type == "cpu" and (run.program is not None or values > COMPILING_PAYS):
                 self.compiles = True
                 self.augmentation(proxy)  # here, where no seconds are charged
             with self.kept_if_stopped(key, run, leg) as note:
@@ -262,7 +276,7 @@ class Trainer:
         if self.judge:
             self.images("test", proxy.resolution)
             with self.metered(leg):
-                metrics["test_error"] = self.evaluate(run.network, "test", proxy.resolution, leg)[1]
+                metrics["test_error"] = self.evaluate(run.network, "test", proxy.resolution, leg, run.program)[1]
         metrics["params"] = float(self.space.params(trial.arch, proxy, **self.shape))
         metrics["macs"] = float(self.macs(trial))
         return metrics, run.curve
@@ -327,24 +341,17 @@ class Trainer:
         progress = getattr(run.network, "progress", None)  # of a network that changes in the course of its run
         for number, batch in enumerate(steps):
             rate = recipe.learning_rate(epoch * len(steps) + number, len(steps), proxy.epochs)
-            for group in run.optimizer.param_groups:
-                group["lr"] = rate
             if progress is not None:
                 progress((epoch * len(steps) + number) / (proxy.epochs * len(steps)))
             chosen = order[batch]
             x, y = augmentation.batch(pool, chosen, drawn, batch), labels[chosen]
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-                logits = run.network(x)
-            loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
-            run.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            if recipe.grad_clip:
-                nn.utils.clip_grad_norm_(run.network.parameters(), recipe.grad_clip)
-            run.optimizer.step()
-            loss_sum += loss.detach() * len(y)
-            wrong += (logits.detach().argmax(1) != y).sum()
+            loss, mistakes = self.step(run, x, y, rate)
+            loss_sum += loss
+            wrong += mistakes
             leg.trained += len(y)
-        valid_loss, valid_error = self.evaluate(run.network, "valid", proxy.resolution, leg)
+        if run.program is not None:
+            run.program.give(run.optimizer, len(steps))
+        valid_loss, valid_error = self.evaluate(run.network, "valid", proxy.resolution, leg, run.program)
         train_loss, train_wrong = torch.stack([loss_sum, wrong]).tolist()
         if not (math.isfinite(train_loss) and math.isfinite(valid_loss)):
             what = "training" if not math.isfinite(train_loss) else "validation"
@@ -361,15 +368,45 @@ class Trainer:
             }
         )
 
+    def step(self, run: Run, x: Tensor, y: Tensor, rate: float) -> tuple[Tensor | float, Tensor | int]:
+        """One step of SGD; loss summed over its images, and how many were classified wrongly."""
+        recipe = self.recipe
+        if run.program is not None:
+            return run.program.step(
+                x.permute(0, 2, 3, 1).numpy(), y.numpy(), rate=rate, momentum=recipe.momentum,
+                nesterov=recipe.nesterov, decay=recipe.weight_decay, clip=recipe.grad_clip,
+                smoothing=recipe.label_smoothing,
+            )  # fmt: skip
+        for group in run.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            logits = run.network(x)
+        loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+        run.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if recipe.grad_clip:
+            nn.utils.clip_grad_norm_(run.network.parameters(), recipe.grad_clip)
+        run.optimizer.step()
+        return loss.detach() * len(y), (logits.detach().argmax(1) != y).sum()
+
     @torch.no_grad()
-    def evaluate(self, network: nn.Module, part: str, side: int, leg: Leg) -> tuple[float, float]:
+    def evaluate(
+        self, network: nn.Module, part: str, side: int, leg: Leg, program: Program | None = None
+    ) -> tuple[float, float]:  # fmt: skip
         """Mean loss and error [%] on "valid" or "test", with the running statistics of the norms."""
         images, labels = self.images(part, side), self.labels[part]
         augmentation = Augmentation(self.data.mean, self.data.std, side, device=self.device)
         loss_sum, wrong = torch.zeros(2, device=self.device, dtype=torch.float64).unbind()
         network.eval()
-        for start in range(0, len(labels), EVALUATION_BATCH):
-            batch = slice(start, start + EVALUATION_BATCH)
+        size = EVALUATION_BATCH if program is None else program.batch
+        for start in range(0, len(labels), size):
+            batch = slice(start, start + size)
+            if program is not None:
+                inputs = augmentation.normalise(images[batch]).permute(0, 2, 3, 1).numpy()
+                loss, mistakes = program.evaluate(inputs, labels[batch].numpy())
+                loss_sum += loss
+                wrong += mistakes
+                continue
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
                 logits = network(augmentation.normalise(images[batch]))
             loss_sum += F.cross_entropy(logits.float(), labels[batch], reduction="sum")
