@@ -109,8 +109,8 @@ def epochs(
     if done >= proxy.epochs:
         return
     trainer = Trainer(
-        searcher.space, data, resolve_for_supernet(recipe), device=str(pick_device(device)), threads=cpu_threads, judge=False,
-        checkpoints=checkpoints,
+        searcher.space, data, resolve_for_supernet(recipe), device=str(pick_device(device)), threads=cpu_threads,
+        judge=False, checkpoints=checkpoints,
     )  # fmt: skip
     trainer.check_proxy(proxy)
     search = Search(searcher, trainer, proxy, seed)

@@ -4,9 +4,9 @@ A network is a program: a table of instructions over one array of floats, made b
 out by `execute`. It is compiled once for all networks, so that a step of a network of 4 channels costs its arithmetic
 and no calls. Sums have a fixed order: the same program gives the same bits, whatever runs beside.
 
-Images stand in blocks of LANES; a tensor is (block, channel, row, column, lane), so that one vector instruction does the
-same for all images of a block, at any width of the network. What convolutions read is surrounded by zeros. Lanes of the
-last block that hold no image are left out of the norms' statistics, and no gradient comes from them.
+Images stand in blocks of LANES; a tensor is (block, channel, row, column, lane), so that one vector instruction does
+the same for all images of a block, at any width of the network. What convolutions read is surrounded by zeros. Lanes of
+the last block that hold no image are left out of the norms' statistics, and no gradient comes from them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ LANES = 16
 EPSILON, MOMENTUM = 1e-5, 0.1
 """Of batch norms, as torch's."""
 
-COPY, RELU, CONV, WEIGHTS, PACK, NORM, NORM_BACK, SHIFT, SHIFT_BACK, POOL, HALVE, HALVE_BACK, RELU_BACK, ZERO = range(14)
+COPY, RELU, CONV, WEIGHTS, PACK, NORM, SHIFT, POOL, HALVE, ZERO = range(10)
+NORM_BACK, SHIFT_BACK, HALVE_BACK, RELU_BACK = range(10, 14)
 """Instructions; their operands are listed at `execute`."""
 TRAINING, EVALUATION = 0, 1
 
@@ -61,13 +62,15 @@ def _tile(outputs: int) -> Any:
     """
 
     @intrinsic
-    def tile(typing: Any, x: Any, plane: Any, inputs: Any, taps: Any, count: Any, w: Any, y: Any, step: Any, adds: Any):  # type: ignore[no-untyped-def]  # noqa: E501
+    def tile(typing, x, plane, inputs, taps, count, w, y, step, adds):
         signature = types.void(*[types.intp] * 9)
 
         def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
             x, plane, inputs, taps, count, w, y, step, adds = arguments
             word = x.type
             fma = _multiply_add(builder, _VECTOR)
+            unknown = ir.Constant(_VECTOR, ir.Undefined)
+            firsts = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
             sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(outputs)]
             weight, here = cgutils.alloca_once(builder, word), cgutils.alloca_once(builder, word)
             places = [_pointer(builder, y, builder.mul(step, ir.Constant(word, k))) for k in range(outputs)]
@@ -87,12 +90,8 @@ def _tile(outputs: int) -> Any:
                     value = _load(builder, at, _VECTOR, 64)
                     for k, total in enumerate(sums):
                         number = _load(builder, builder.add(from_, ir.Constant(word, 4 * k)), ir.FloatType(), 4)
-                        single = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
-                        spread = builder.shuffle_vector(
-                            single,
-                            ir.Constant(_VECTOR, ir.Undefined),
-                            ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES),
-                        )
+                        single = builder.insert_element(unknown, number, ir.Constant(ir.IntType(32), 0))
+                        spread = builder.shuffle_vector(single, unknown, firsts)
                         builder.store(builder.call(fma, [value, spread, builder.load(total)]), total)
                     builder.store(_pointer(builder, at, plane), here)
                     builder.store(builder.add(from_, ir.Constant(word, 4 * outputs)), weight)
@@ -114,7 +113,7 @@ def _gradient_tile(shifts: int, outputs: int) -> Any:
     """
 
     @intrinsic
-    def tile(typing: Any, x: Any, xs: Any, xr: Any, xc: Any, d: Any, ds: Any, dr: Any, dc: Any, rows: Any, columns: Any, sums: Any):  # type: ignore[no-untyped-def]  # noqa: E501
+    def tile(typing, x, xs, xr, xc, d, ds, dr, dc, rows, columns, sums):
         signature = types.void(*[types.intp] * 11)
 
         def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
@@ -167,7 +166,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 @compiled
-def convolve(base, i, taps, blocks):  # type: ignore[no-untyped-def]
+def convolve(base, i, taps, blocks):
     """CONV of `execute`."""
     src, src_block, src_plane, src_row, src_column = i[1], i[2], i[3], i[4], i[5]
     dst, dst_block, dst_plane, dst_row, dst_column = i[6], i[7], i[8], i[9], i[10]
@@ -203,7 +202,7 @@ def convolve(base, i, taps, blocks):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def pack(A, P, i, tap_weights):  # type: ignore[no-untyped-def]
+def pack(A, P, i, tap_weights):
     """PACK of `execute`."""
     source, target, outputs, inputs, size, backward, first, count = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
     o = 0
@@ -222,7 +221,7 @@ def pack(A, P, i, tap_weights):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def weigh(base, A, G, i, scratch, blocks):  # type: ignore[no-untyped-def]
+def weigh(base, A, G, i, scratch, blocks):
     """WEIGHTS of `execute`."""
     src, src_block, src_plane, src_row, src_column = i[1], i[2], i[3], i[4], i[5]
     dst, dst_block, dst_plane, dst_row, dst_column = i[6], i[7], i[8], i[9], i[10]
@@ -276,7 +275,7 @@ def weigh(base, A, G, i, scratch, blocks):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def total(x, lanes):  # type: ignore[no-untyped-def]
+def total(x, lanes):
     """Sum of one channel of a block, shape (pixels, LANES), over the first `lanes`."""
     result = np.float32(0.0)
     if lanes == LANES:
@@ -289,7 +288,7 @@ def total(x, lanes):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def moments(x, lanes):  # type: ignore[no-untyped-def]
+def moments(x, lanes):
     """Mean and sum of squared deviations of one channel of a block, as `total`."""
     count = len(x) // LANES * lanes
     exact = total(x, lanes) / count
@@ -304,7 +303,7 @@ def moments(x, lanes):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def norm(A, P, R, S, i, images, blocks, mode):  # type: ignore[no-untyped-def]
+def norm(A, P, R, S, i, images, blocks, mode):
     """NORM of `execute`."""
     src, dst, channels, pixels, gain, running, saved, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
     plane = pixels * LANES
@@ -342,7 +341,7 @@ def norm(A, P, R, S, i, images, blocks, mode):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def norm_back(A, P, G, S, i, images, blocks):  # type: ignore[no-untyped-def]
+def norm_back(A, P, G, S, i, images, blocks):
     """NORM_BACK of `execute`."""
     grad, src, dst, channels, rows, columns, gain, saved = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
     dst_block, dst_plane, dst_row = i[9], i[10], i[11]
@@ -357,8 +356,8 @@ def norm_back(A, P, G, S, i, images, blocks):  # type: ignore[no-untyped-def]
             for k in range(plane):
                 part += d[k]
                 products += d[k] * (x[k] - mean)
-            sum_ += part
-            product += products
+            sum_ += float(part)
+            product += float(products)
         G[gain + c] = product * inverse
         G[gain + channels + c] = sum_
         count = float(rows * columns * images)
@@ -382,7 +381,7 @@ def norm_back(A, P, G, S, i, images, blocks):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def shift(A, P, R, i, blocks, mode):  # type: ignore[no-untyped-def]
+def shift(A, P, R, i, blocks, mode):
     """SHIFT of `execute`."""
     dst, channels, pixels, gain, running, adds = i[1], i[2], i[3], i[4], i[5], i[6]
     plane = pixels * LANES
@@ -405,7 +404,7 @@ def shift(A, P, R, i, blocks, mode):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def shift_back(A, G, i, blocks):  # type: ignore[no-untyped-def]
+def shift_back(A, G, i, blocks):
     """SHIFT_BACK of `execute`."""
     grad, channels, pixels, gain = i[1], i[2], i[3], i[4]
     plane = pixels * LANES
@@ -418,7 +417,7 @@ def shift_back(A, G, i, blocks):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def copy(A, i, blocks):  # type: ignore[no-untyped-def]
+def copy(A, i, blocks):
     """COPY of `execute`."""
     size = i[3] * blocks
     x, y = A[i[1] : i[1] + size], A[i[2] : i[2] + size]
@@ -431,7 +430,7 @@ def copy(A, i, blocks):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def relu(A, i, blocks):  # type: ignore[no-untyped-def]
+def relu(A, i, blocks):
     """RELU of `execute`."""
     src, dst, channels, rows, columns = i[1], i[2], i[3], i[4], i[5]
     line = columns * LANES
@@ -445,7 +444,7 @@ def relu(A, i, blocks):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def relu_back(A, i, blocks):  # type: ignore[no-untyped-def]
+def relu_back(A, i, blocks):
     """RELU_BACK of `execute`."""
     grad, made, dst, channels, rows, columns, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
     line = columns * LANES
@@ -463,14 +462,14 @@ def relu_back(A, i, blocks):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def add_scaled(y, x, at, end, factor):  # type: ignore[no-untyped-def]
+def add_scaled(y, x, at, end, factor):
     """`y` + `x` * `factor` between two places."""
     for k in range(at, end):
         y[k] += x[k] * factor
 
 
 @compiled
-def of_three(y, x, at, end, factor, adds):  # type: ignore[no-untyped-def]
+def of_three(y, x, at, end, factor, adds):
     """Sums of a pixel and its neighbours in a row, times `factor`; `x` begins one pixel before `y`."""
     if adds:
         for k in range(at, end):
@@ -481,7 +480,7 @@ def of_three(y, x, at, end, factor, adds):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def pool(A, i, scratch, blocks):  # type: ignore[no-untyped-def]
+def pool(A, i, scratch, blocks):
     """POOL of `execute`."""
     src, dst, channels, rows, columns, backward, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
     line, last = columns * LANES, (columns - 1) * LANES
@@ -516,7 +515,7 @@ def pool(A, i, scratch, blocks):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def halve(A, i, blocks):  # type: ignore[no-untyped-def]
+def halve(A, i, blocks):
     """HALVE and HALVE_BACK of `execute`."""
     large, small, channels, rows, columns, adds = i[1], i[2], i[3], i[4], i[5], i[6]
     quarter = np.float32(0.25)
@@ -546,7 +545,7 @@ def halve(A, i, blocks):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def execute(program, taps, tap_weights, A, P, G, R, S, scratch, images, mode):  # type: ignore[no-untyped-def]
+def execute(program, taps, tap_weights, A, P, G, R, S, scratch, images, mode):
     """Carry out a program.
 
     Args:
@@ -598,7 +597,7 @@ def execute(program, taps, tap_weights, A, P, G, R, S, scratch, images, mode):  
             copy(A, i, blocks)
         elif what == POOL:
             pool(A, i, scratch, blocks)
-        elif what == HALVE or what == HALVE_BACK:
+        elif what in (HALVE, HALVE_BACK):
             halve(A, i, blocks)
         elif what == PACK:
             pack(A, P, i, tap_weights)
@@ -611,7 +610,7 @@ def execute(program, taps, tap_weights, A, P, G, R, S, scratch, images, mode):  
 
 
 @compiled
-def load(A, to, images):  # type: ignore[no-untyped-def]
+def load(A, to, images):
     """Images, shape (n, rows, columns, channels), to where the program reads them, surrounded by zeros."""
     n, rows, columns, channels = images.shape
     for block in range((n + LANES - 1) // LANES):
@@ -628,7 +627,7 @@ def load(A, to, images):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def head(A, P, G, z, to, channels, pixels, weights, classes, labels, smoothing, mode):  # type: ignore[no-untyped-def]
+def head(A, P, G, z, to, channels, pixels, weights, classes, labels, smoothing, mode):
     """ReLU, mean over the image, linear layer, cross-entropy; in training their gradients, into `to` and `G`.
 
     Returns:
@@ -700,7 +699,7 @@ def head(A, P, G, z, to, channels, pixels, weights, classes, labels, smoothing, 
 
 
 @compiled
-def descend(P, G, M, rate, momentum, nesterov, decay, clip):  # type: ignore[no-untyped-def]
+def descend(P, G, M, rate, momentum, nesterov, decay, clip):
     """One step of SGD with momentum `M`, as torch's."""
     if clip > 0:
         square = 0.0
@@ -710,11 +709,11 @@ def descend(P, G, M, rate, momentum, nesterov, decay, clip):  # type: ignore[no-
         if factor < 1:
             for k in range(len(G)):
                 G[k] *= np.float32(factor)
-    rate, momentum, decay = np.float32(rate), np.float32(momentum), np.float32(decay)
+    step, keep, shrink = np.float32(rate), np.float32(momentum), np.float32(decay)
     for k in range(len(P)):
-        gradient = G[k] + decay * P[k]
-        M[k] = momentum * M[k] + gradient
-        P[k] -= rate * (gradient + momentum * M[k] if nesterov else M[k])
+        gradient = G[k] + shrink * P[k]
+        M[k] = keep * M[k] + gradient
+        P[k] -= step * (gradient + keep * M[k] if nesterov else M[k])
 
 
 @functools.cache

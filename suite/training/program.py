@@ -104,7 +104,8 @@ class Program:
         batch: Most images at once.
     """
 
-    def __init__(self, network: Network, *, side: int, image_channels: int, batch: int) -> None:
+    def __init__(self, network: nn.Module, *, side: int, image_channels: int, batch: int) -> None:
+        assert isinstance(network, Network)
         kernels.ready()
         self.network, self.blocks, self.batch = network, -(-batch // LANES), batch
         self.floats, self.scratch = 0, (side + 2) * LANES
@@ -121,7 +122,7 @@ class Program:
         self.evaluation, self.training = table(forward), table(everything)
         offsets = [tap for group in self.taps for tap in group]
         self.offsets, self.tap_weights = (np.array([tap[k] for tap in offsets], np.int64) for k in (0, 1))
-        self.scratch_at = self.room(-(-self.scratch // self.blocks))
+        self.scratch_at = self.room(-(-self.scratch // self.blocks), reuse=False)
         self.A = aligned(self.floats)
         self.P, self.G, self.M = (np.zeros(self.weights_size, np.float32) for _ in range(3))
         self.R = np.zeros(self.norms_size, np.float32)
@@ -152,7 +153,7 @@ class Program:
             size = module.num_features
             module.running_mean.copy_(torch.from_numpy(self.R[at : at + size]))  # type: ignore[union-attr]
             module.running_var.copy_(torch.from_numpy(self.R[at + size : at + 2 * size]))  # type: ignore[union-attr]
-            module.num_batches_tracked += steps  # type: ignore[operator]
+            module.num_batches_tracked.add_(steps)  # type: ignore[union-attr]
 
     def step(
         self, images: Floats, labels: npt.NDArray[np.int64], *, rate: float, momentum: float, nesterov: bool,
@@ -194,9 +195,8 @@ class Program:
 
     def execute(self, program: npt.NDArray[np.int64], images: int, mode: int) -> None:
         """Instructions on the batch that was loaded."""
-        kernels.execute(
-            program, self.offsets, self.tap_weights, self.A, self.P, self.G, self.R, self.S, self.scratch_at, images, mode
-        )  # fmt: skip
+        values = (self.A, self.P, self.G, self.R, self.S)
+        kernels.execute(program, self.offsets, self.tap_weights, *values, self.scratch_at, images, mode)
 
     def head(self, labels: npt.NDArray[np.int64], smoothing: float, mode: int) -> tuple[float, int]:
         """The classifier."""
@@ -250,6 +250,8 @@ class Program:
         crossed = reaching(
             ((start, end) for start, end, operation in alive if not isinstance(operation, Zero)), [space.NODES - 1]
         )
+        if 0 not in crossed:  # the output is the same for all images: what came before learns nothing
+            self.forget()
         nodes: list[Value | None] = [x, *[None] * (space.NODES - 1)]
         begun: dict[int, tuple[Value, Layout]] = {}  # ReLU of a node
         for node in range(1, space.NODES):
@@ -270,7 +272,6 @@ class Program:
                 self.edge(operation, nodes[start], to, begun, start, adds=number > 0)
         output = nodes[-1]
         if output is None:
-            self.forget()
             output = self.new(x, learns=False)
             self.forward.append((kernels.ZERO, output.at, output.size))
         for inner in {id(node): node for node in nodes if node is not None}.values():
@@ -353,9 +354,7 @@ class Program:
         self.tape.append(back)
         return inside, padded(inside.at, x)
 
-    def convolution(
-        self, layout: Layout, x: Value, conv: nn.Conv2d, *, into: Value | None = None
-    ) -> Value:
+    def convolution(self, layout: Layout, x: Value, conv: nn.Conv2d, *, into: Value | None = None) -> Value:
         """What `conv` makes of `x`, which lies in `layout`; added to `into`, if that is given."""
         kernel, stride, outputs = conv.kernel_size[0], conv.stride[0], conv.out_channels
         rows, columns = x.rows // stride, x.columns // stride

@@ -49,8 +49,8 @@ class Recipe:
     precision: str = "auto"
     """Arithmetic of the forward pass: "float32", "bfloat16"; "auto" is bfloat16 on CUDA devices that have it."""
     step: str = "torch"
-    """Who computes a step: "torch"; "compiled": machine code of ours, for stand-alone networks of NAS-Bench-201 on a CPU
-    (`suite.training.program`). The same arithmetic in another order, in a fraction of the time if networks are narrow."""
+    """Who computes a step: "torch"; "compiled": machine code of ours (`suite.training.program`), for stand-alone
+    networks of NAS-Bench-201 on a CPU: the same sums in another order, in a fraction of the time if they are narrow."""
 
     def __post_init__(self) -> None:
         for entry in fields(self):

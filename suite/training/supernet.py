@@ -63,8 +63,8 @@ class SupernetTrainer:
     ) -> None:  # fmt: skip
         self.space, self.data, self.norms, self.weights = space, data, norms, weights
         self.trainer = Trainer(
-            space, data, resolve_for_supernet(recipe), device=str(pick_device(device)), threads=cpu_threads, judge=False,
-            checkpoints=checkpoints,
+            space, data, resolve_for_supernet(recipe), device=str(pick_device(device)), threads=cpu_threads,
+            judge=False, checkpoints=checkpoints,
         )  # fmt: skip
 
     def train(self, proxy: Proxy, *, seed: int = 0, epochs: int = 0) -> Trained:

@@ -179,11 +179,10 @@ class Trainer:
         """All that the run of `trial` depends on."""
         run = (self.space.text(trial.arch), trial.proxy, trial.seed)
         here = (self.data.fingerprint, self.recipe, self.device_name, self.half, torch.__version__)
-        if self.recipe.step == "compiled":
-            here = (*here, kernels.VERSION)
         inherited = () if self.pool is None or not trial.inherit else ("pool", self.pool.version)
         exact = ("deterministic",) if self.deterministic else ()
-        return repr((self.space.name, *run, *here, *inherited, *exact))
+        compiled = (kernels.VERSION,) if self.recipe.step == "compiled" else ()
+        return repr((self.space.name, *run, *here, *inherited, *exact, *compiled))
 
     def answer(self, trial: Trial) -> Evaluation:
         """Train, from the checkpoint if there is one, and evaluate; a failure of this network is its answer.
@@ -251,9 +250,8 @@ class Trainer:
                 pool.inherit(run.network, trial, **self.shape)
         if self.recipe.step == "compiled":
             largest = max(batch.stop - batch.start for batch in batches(len(places), self.recipe.batch_size))
-            run.program = Program(
-                run.network, side=proxy.resolution, image_channels=self.image_channels, batch=largest
-            )  # fmt: skip
+            shape = {"side": proxy.resolution, "image_channels": self.image_channels}
+            run.program = Program(run.network, **shape, batch=largest)
             run.program.take(run.optimizer)
         if len(run.curve) < trial.epochs:
             for part in ("train", "valid"):
