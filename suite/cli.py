@@ -341,7 +341,7 @@ def main() -> None:
         if sys.argv[1:] in (
             ["list"],
             ["list", "--json"],
-        ):  # to read one flag typer loads pydantic: a quarter of the time
+        ):  # for one flag typer loads pydantic, a quarter of the time
             list_(as_json=len(sys.argv) > 2)
             raise SystemExit
         raise SystemExit(app(prog_name="kendall", standalone_mode=False))
