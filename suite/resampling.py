@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from suite import consistency
-from suite.consistency import MEASURES, Interval, _excess, _fisher, _kernel, _margin, _Pair, _percentiles
+from suite.consistency import MEASURES, Interval, _excess, _fisher, _kernel, _Pair, _percentiles
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Array: TypeAlias = npt.NDArray[Any]
@@ -85,8 +85,12 @@ class Draws:
         excess = 0.0
         if self.n <= consistency.EXCESS_UP_TO:
             excess = _excess(self.n, [lambda: self.linear(a) - self.linear(b)])
-        margin = _margin(value, drawn, self.n, self.level, excess)
-        return Interval(value, max(value - margin, -2.0), min(value + margin, 2.0), self.level, self.count, self.n)
+        return consistency.difference(value, drawn, self.ranks, self.level, excess)
+
+    @functools.cached_property
+    def ranks(self) -> npt.NDArray[np.intp]:
+        """Of each network by truth, equal ones together, shape (n,)."""
+        return np.unique(self.truth.mean(axis=0), return_inverse=True)[1]
 
     def linear(self, proxy: int) -> Floats:
         """What each ordered pair of networks adds to tau-b, mean over the proxy's seeds, shape (n, n)."""

@@ -113,7 +113,7 @@ SIMULATED = "table:"
 """What the device name of a simulated second starts with."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cost:
     """What an answer took; definitions in docs/cost.md.
 
@@ -135,7 +135,7 @@ class Cost:
         return self.device.startswith(SIMULATED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """The answer. Lower is better in every metric; a failed training has infinite ones, and says why."""
 

@@ -1,5 +1,6 @@
 import math
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from suite.evaluators.table import OTHER_SEEDS, TableEvaluator
 from suite.spaces import SPACES
 from suite.tables import open_table
 from suite.tables.base import Table
-from suite.types import BadInput, Evaluator, Proxy, Trial, Unsupported
+from suite.types import BadInput, Cost, Evaluation, Evaluator, Proxy, Trial, Unsupported
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 SPACE = SPACES["nas_bench_macro"]
@@ -110,6 +111,39 @@ def test_a_search_is_never_shown_a_table_of_test_errors():
     with pytest.raises(Unsupported, match="no search is shown test data"):
         TableEvaluator(table, "toys")
     assert TableEvaluator(table, "toys", view="judge").evaluate([Trial(A, FULL)])[0].metrics["test_error"] == 1
+
+
+@pytest.mark.parametrize("view", ["search", "judge"])
+def test_the_error_alone_is_that_of_the_answer_and_costs_nothing(view):
+    evaluator = TableEvaluator(with_test(), "toys", view=view)
+    stages = [(A, SHORT, 4), (A, SHORT, 1), (A, SHORT, 4)] if view == "search" else []
+    for arch, proxy, stage in [(A, FULL, 9), (B, FULL, 9), *stages, (A, FULL, 9)]:
+        for seed in (0, 1, 2):
+            trial = Trial(arch, proxy, stage, seed)
+            first, (answer,) = evaluator.error(trial), evaluator.evaluate([trial])
+            assert first == answer.metrics["val_error" if view == "search" else "test_error"] == evaluator.error(trial)
+    search = TableEvaluator(with_test(), "toys")
+    search.error(Trial(A, SHORT, 1))
+    assert search.evaluate([Trial(A, SHORT, 4)])[0].cost.device_s == 40  # the stage looked up was not paid
+
+
+@pytest.mark.parametrize(
+    ("arch", "proxy", "complaint"),
+    [(C, FULL, "has no"), (B, SHORT, "was not run as"), (A, Proxy(5, 8, 8), "holds no e5"), (A, Proxy(9, 4, 8), "c4")],
+)
+def test_the_error_alone_is_refused_as_the_answer_is(arch, proxy, complaint):
+    evaluator = TableEvaluator(with_test(), "toys")
+    for ask in (evaluator.error, lambda trial: evaluator.evaluate([trial])):
+        with pytest.raises(Unsupported, match=complaint):
+            ask(Trial(arch, proxy))
+
+
+def test_an_answer_is_as_the_constructors_make_it():
+    (answer,) = TableEvaluator(with_test(), "toys").evaluate([Trial(A, FULL)])
+    cost = Cost(answer.cost.device_s, answer.cost.device, answer.cost.energy_j, answer.cost.macs)
+    made = Evaluation(answer.trial, dict(answer.metrics), cost, answer.failure, answer.curve)
+    assert repr(made) == repr(answer)
+    assert repr(pickle.loads(pickle.dumps(answer))) == repr(answer)
 
 
 def test_a_later_stage_pays_only_what_it_adds():

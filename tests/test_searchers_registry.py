@@ -114,6 +114,15 @@ def test_another_package_brings_a_searcher(plug_in):
     assert make("mine", task="digits").task == "digits"
 
 
+def test_all_are_loaded_at_once_and_a_broken_one_says_so(plug_in):
+    plug_in("their_package", "mine = their_package:Mine", "raise ImportError('no luck')")
+    found = searchers.load_all()
+    assert tuple(found) == searchers.available()
+    assert all(found[name] is searchers.load(name) for name in searchers.SEARCHERS)
+    assert isinstance(found["mine"], BadInput)
+    assert "cannot be loaded: ImportError: no luck" in str(found["mine"])
+
+
 def test_an_option_without_default_must_come_from_somewhere(plug_in):
     plug_in("their_package", "mine = their_package:Mine", GOOD)
     with pytest.raises(BadInput, match="mine: needs task, which was not given"):

@@ -201,6 +201,66 @@ def test_damage_is_refused_naming_the_file(tmp_path, damage, message):
     assert "\n" not in str(refusal.value)
 
 
+def large_file(path):
+    """A table of one column of random errors that fills several pages of sums, and the place of its columns."""
+    space, n = SPACES["nas_bench_201"], 4_000
+    frame = pd.DataFrame(
+        {
+            "architecture": [space.text(space.at(i)) for i in range(n)], "epochs": 4, "channels": 8, "resolution": 8,
+            "stage": 4, "dataset": "toys", "split": "valid", "seed": 0,
+            "error": np.random.default_rng(0).uniform(0, 100, n),
+        }
+    )  # fmt: skip
+    Table.from_frame(frame, space).save(path)
+    raw = path.read_bytes()
+    start = PREAMBLE.size + PREAMBLE.unpack_from(raw)[1]
+    assert len(raw) - start > 3 * 4096
+    return raw, start
+
+
+def swapped(raw, one, other, size):
+    """The same bytes, two stretches exchanged."""
+    changed = bytearray(raw)
+    changed[one : one + size], changed[other : other + size] = raw[other : other + size], raw[one : one + size]
+    return bytes(changed)
+
+
+def test_every_opening_sees_damage_whatever_it_is(tmp_path):
+    path = tmp_path / "t.table"
+    raw, start = large_file(path)
+    rng = np.random.default_rng(1)
+    damaged = [
+        swapped(raw, start + 16_384, start + 16_392, 8),  # two words of a page
+        swapped(raw, start + 8_192, start + 16_384, 4096),  # two pages
+        swapped(raw, start + 8_192, start + 16_384, 8),  # the same place of two pages
+        raw[: start + 8_192] + bytes(4096) + raw[start + 12_288 :],  # a page of zeros
+        raw[: start + 4_096] + raw[start + 4_104 :] + raw[start + 4_096 : start + 4_104],  # moved by a word
+    ]
+    for place in [start, len(raw) - 1, *rng.integers(start, len(raw), 200).tolist()]:
+        flipped = bytearray(raw)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        damaged.append(bytes(flipped))
+    for content in damaged:
+        assert content != raw
+        path.write_bytes(content)
+        with pytest.raises(BadInput, match="damaged: SHA-256"):
+            Table.open(path)
+    path.write_bytes(raw)
+    assert len(Table.open(path)) == 4_000
+
+
+def test_damage_is_seen_though_size_and_time_of_change_are_as_before(tmp_path):
+    path = tmp_path / "t.table"
+    raw, start = large_file(path)
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(start + 5_000)
+        file.write(bytes([raw[start + 5_000] ^ 1]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(BadInput, match="damaged: SHA-256"):
+        Table.open(path)
+
+
 def test_a_table_of_an_unknown_or_another_space_is_refused(tmp_path):
     Table.from_frame(rows(), TOY).save(tmp_path / "t")
     with pytest.raises(BadInput, match="no space 'toy'"):

@@ -113,11 +113,14 @@ def p_value(gain: Interval) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in order (statsmodels).
+    """Holm's adjusted p-values, in order.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(adjusted) for adjusted in multipletests(list(p), method="holm")[1]] if len(p) else []
+    single = np.asarray(p, float)
+    order = np.argsort(single, kind="stable")
+    steps = np.maximum.accumulate(single[order] * np.arange(len(single), 0, -1))
+    adjusted = np.empty_like(single)
+    adjusted[order] = np.minimum(steps, 1.0)
+    return [float(value) for value in adjusted]

@@ -118,7 +118,7 @@ def power(found: Pilot, n: int, *, difference: float | None = None, level: float
         raise BadInput(f"power: a comparison needs at least 3 networks, not {n}")
     gain = abs(found.difference if difference is None else difference)
     spread = math.sqrt(found.variance(n))
-    reported = math.sqrt(found.variance(n) + found.by_pair / n**2 / 2)  # as `Taus.covariance`
+    reported = math.sqrt(found.variance(n) + found.by_pair / n**2)  # single pairs count twice, as in `Taus.covariance`
     edge = float(stdtrit(n - 1, (1 + level) / 2)) * reported
     return float(ndtr((gain - edge) / spread) + ndtr((-gain - edge) / spread))
 

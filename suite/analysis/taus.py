@@ -3,8 +3,8 @@
 All taus of a study share their networks, so no two are independent: a difference, a mean or a slope over proxies needs
 covariances. A tau-b is, to first order, a sum over pairs of networks of a kernel that is known from the data; sums of
 the kernels give the covariances in closed form (the limit of a bootstrap over networks, without its draws). For few
-networks that counts the noise of single pairs too often; the unbiased form is known and half of the excess is taken
-off, as `suite.consistency.compare` does with its draws. Tests hold the two together.
+networks it counts the noise of single pairs twice, as `suite.consistency.compare` does with its draws after its
+correction: an unbiased variance is itself too noisy for a test of many differences. Tests hold the two together.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Taus:
         wide, exact = rows @ self.jackknife @ rows.T, rows @ self.unbiased @ rows.T
         variance = np.diag(wide).copy()
         excess = np.maximum(variance - np.diag(exact), 0.0)
-        honest = np.maximum(variance - excess / 2, (variance + excess) / 3)
+        honest = np.maximum(variance, (variance + excess) / 2) * self.n / (self.n - 2)
         scale = np.sqrt(np.divide(honest, variance, out=np.ones_like(variance), where=variance > 0))
         both: Floats = wide * scale * scale[:, None]
         return both

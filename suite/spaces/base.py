@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
+from operator import ge, mul
 
 import numpy as np
 
@@ -44,17 +47,22 @@ class SearchSpace(ABC):
         """Raises BadInput unless `arch` is an architecture of this space."""
         if len(arch) != len(self.decisions):
             raise BadInput(f"{self.name}: an architecture has {len(self.decisions)} decisions, not {len(arch)}: {arch}")
-        for place, (option, options) in enumerate(zip(arch, self.decisions, strict=True)):
-            if not 0 <= option < options:
-                raise BadInput(f"{self.name}: decision {place} is 0..{options - 1}, not {option}: {arch}")
+        if (
+            any(map(ge, arch, self.decisions)) or min(arch, default=0) < 0
+        ):  # quicker than the loop, which then says which
+            for place, (option, options) in enumerate(zip(arch, self.decisions, strict=True)):
+                if not 0 <= option < options:
+                    raise BadInput(f"{self.name}: decision {place} is 0..{options - 1}, not {option}: {arch}")
 
     def index(self, arch: Architecture) -> int:
         """Place of `arch` among all, the first decision most significant."""
         self.check(arch)
-        place = 0
-        for option, options in zip(arch, self.decisions, strict=True):
-            place = place * options + option
-        return place
+        return sum(map(mul, arch, self._strides))
+
+    @functools.cached_property
+    def _strides(self) -> tuple[int, ...]:
+        """What one more of each decision adds to `index`."""
+        return tuple(math.prod(self.decisions[place + 1 :]) for place in range(len(self.decisions)))
 
     def at(self, index: int) -> Architecture:
         """The architecture whose `index` this is."""

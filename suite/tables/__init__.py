@@ -218,12 +218,15 @@ def fingerprint(source: Source, files: list[Path]) -> str:
     ]
     mine = [*(code / name for name in shared), code / f"{source.module.rpartition('.')[2]}.py"]
     parts = []
+    folders: dict[str, str] = {}  # as given -> without links; that takes longer than all else here
     for path in (*files, *mine):
         try:
-            stat = path.stat()
+            stat = os.stat(path)
         except OSError as error:
             raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
-        parts.append(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}")
+        folder, name = os.path.split(path)
+        real = folders.get(folder) or folders.setdefault(folder, os.path.realpath(folder))
+        parts.append(f"{real}/{name} {stat.st_size} {stat.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
 
 

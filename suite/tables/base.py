@@ -6,8 +6,8 @@ to the left in the order of their seeds; a column that varies less is stored onc
 numpy and no parsing.
 
 File: 16 bytes of magic, length and SHA-256 of the header, the header (JSON), the columns at multiples of 64 bytes.
-The header holds the size and SHA-256 of all that follows it, so a truncated or damaged file is refused when it is
-opened.
+The header holds the size, the SHA-256 and the sums (see `sums_of`) of all that follows it. Every opening compares size
+and sums, so a truncated or damaged file is refused; the SHA-256 says which content it is.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = npt.NDArray[Any]
 
-MAGIC = b"KENDALL TABLE 1\n"
-METER = b"KENDALL METER 1\n"
+MAGIC = b"KENDALL TABLE 2\n"
+METER = b"KENDALL METER 2\n"
 KINDS = {MAGIC: "a table of answers", METER: "a table of resources"}
 """What the first bytes of a file of ours say it is."""
 PREAMBLE = struct.Struct("<16sQ32s")  # magic, bytes of the header, its SHA-256
 ALIGNMENT = 64
+PAGE = 512
+"""Words of 8 bytes that are summed together."""
 DTYPES = ("<f8", "<i8", "<i4", "<i2", "|u1")
 
 PROXY = ("epochs", "channels", "resolution", "samples", "cells")
@@ -110,7 +112,8 @@ class Table:
         """SHA-256 of the header, which holds that of the content; set by `save` and `open`."""
         self.memo: dict[Any, Any] = {}
         """What evaluators of this table worked out once."""
-        self._row_of: dict[Architecture, int] = {}
+        self.row_of: dict[Architecture, int] = {}
+        """What `row` said so far."""
 
     # Questions
 
@@ -164,10 +167,10 @@ class Table:
 
     def row(self, arch: Architecture) -> int:
         """Row of one architecture, -1 if the table has none; BadInput if it is none of the space."""
-        row = self._row_of.get(arch)
+        row = self.row_of.get(arch)
         if row is None:
             index = self.space.index(arch)
-            row = self._row_of[arch] = index if self.places is None else int(self.rows(np.asarray(index)))
+            row = self.row_of[arch] = index if self.places is None else int(self.rows(np.asarray(index)))
         return row
 
     # The long form
@@ -335,7 +338,7 @@ class Table:
         Args:
             path: What `save` wrote.
             space: Its space, where that is none of `SPACES`.
-            verify: Compare the content's SHA-256 too (2 ms for 3 MB), not only the sizes and the header's.
+            verify: Compare the content's sums too (0.15 ms for 3 MB), not only the sizes and the header's SHA-256.
         """
         header, payload, fingerprint = unseal(path, MAGIC, verify=verify)
         table = cls._from_header(header, payload, space, path)
@@ -457,12 +460,14 @@ def smallest_integer(column: Array) -> str:
 
 
 def read_column(payload: memoryview, entry: JSON, shape: tuple[int, int]) -> Array:
-    """A view of the file, broadcast to `shape`."""
+    """A view of the file in this shape; what was stored once stands everywhere."""
     if entry["dtype"] not in DTYPES:
         raise BadInput(f"table: no column of type {entry['dtype']!r}")
-    stored: tuple[int, int] = tuple(entry["shape"])
-    values = np.frombuffer(payload, dtype=entry["dtype"], count=stored[0] * stored[1], offset=entry["at"])
-    return np.broadcast_to(values.reshape(stored), shape)
+    kind, (rows, runs) = np.dtype(entry["dtype"]), entry["shape"]
+    if rows not in (1, shape[0]) or runs not in (1, shape[1]):
+        raise BadInput(f"table: a column of shape {rows} x {runs} in a block of {shape[0]} x {shape[1]}")
+    strides = (kind.itemsize * runs * (rows > 1), kind.itemsize * (runs > 1))
+    return np.ndarray(shape, kind, payload, entry["at"], strides)
 
 
 def space_of(header: JSON, space: SearchSpace | None, path: Path) -> SearchSpace:
@@ -480,7 +485,8 @@ def space_of(header: JSON, space: SearchSpace | None, path: Path) -> SearchSpace
 
 def seal(path: Path, magic: bytes, header: JSON, payload: Payload) -> None:
     """Write preamble, header (with the payload's size and SHA-256) and payload, all or nothing."""
-    whole = {**header, "payload_bytes": payload.size, "payload_sha256": payload.hash.hexdigest()}
+    sealed = {"payload_bytes": payload.size, "payload_sha256": payload.hash.hexdigest()}
+    whole = {**header, **sealed, "payload_sums": sums_of(b"".join(payload.parts))}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-(PREAMBLE.size + len(text)) % ALIGNMENT)
     preamble = PREAMBLE.pack(magic, len(text), hashlib.sha256(text).digest())
@@ -504,7 +510,7 @@ def unseal(path: Path, magic: bytes, *, verify: bool = True) -> tuple[JSON, memo
     found_magic, length, digest = PREAMBLE.unpack_from(mapped)
     if found_magic != magic:
         for known, what in KINDS.items():
-            if found_magic.startswith(known[: -len(b"1\n")]):
+            if found_magic.startswith(known[: -len(b"2\n")]):
                 if known == magic:
                     raise BadInput(f"{path}: a table in another version of the format; convert again")
                 raise BadInput(f"{path}: {what}, where {KINDS[magic]} is needed")
@@ -517,9 +523,26 @@ def unseal(path: Path, magic: bytes, *, verify: bool = True) -> tuple[JSON, memo
     if size != start + header["payload_bytes"]:
         raise BadInput(f"{path}: {size:,} bytes instead of {start + header['payload_bytes']:,}; convert again")
     payload = mapped[start:]
-    if verify and (found := hashlib.sha256(payload).hexdigest()) != header["payload_sha256"]:
+    if verify and sums_of(payload) != header["payload_sums"]:
+        found = hashlib.sha256(payload).hexdigest()
         raise BadInput(f"{path}: damaged: SHA-256 {found} instead of {header['payload_sha256']}; convert again")
     return header, payload, digest.hex()
+
+
+def sums_of(payload: bytes | memoryview) -> str:
+    """SHA-256 of the content's sums: fifteen times as quick as that of the content, and as good against accidents.
+
+    The words of 8 bytes stand in pages of `PAGE`. Each page is summed, and each place over all pages, modulo 2^64; what
+    fills no page is taken as it is. Damage goes unseen only if it keeps every sum: at least four words in two pages
+    and two places must change and cancel exactly.
+    """
+    words = np.frombuffer(payload, dtype="<u8")
+    whole = len(words) // PAGE * PAGE
+    pages = words[:whole].reshape(-1, PAGE)
+    digest = hashlib.sha256(pages.sum(axis=1).tobytes())
+    digest.update(pages.sum(axis=0).tobytes())
+    digest.update(words[whole:].tobytes())
+    return digest.hexdigest()
 
 
 def write_whole(path: Path, parts: Sequence[bytes]) -> None:

@@ -157,7 +157,7 @@ class ResourceTable:
         Args:
             path: What `save` wrote.
             space: Its space, where that is none of `SPACES`.
-            verify: Compare the content's SHA-256 too, not only the sizes and the header's.
+            verify: Compare the content's sums too, not only the sizes and the header's SHA-256.
         """
         header, payload, fingerprint = unseal(path, METER, verify=verify)
         space = space_of(header, space, path)
