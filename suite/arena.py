@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
 import shutil
 import tempfile
@@ -21,6 +20,10 @@ if TYPE_CHECKING:
     from suite.evaluators.live import LiveEvaluator
     from suite.evaluators.table import TableEvaluator
     from suite.training.pool import KnowledgePool
+
+
+JUDGE = "/judge"
+"""Whose trainings are kept beside those of searches, none of which has this name."""
 
 
 class ImageShape(TypedDict):
@@ -89,6 +92,10 @@ class Arena(Protocol):
 
     def judge_view(self) -> Evaluator:
         """A fresh evaluator that gives `judge_error`."""
+        ...
+
+    def judge_over(self) -> None:
+        """Let go of what was kept for the judge: it will not be asked any more."""
         ...
 
     def judge_error(self, answer: Evaluation) -> float:
@@ -168,6 +175,9 @@ class TableArena:
         """The judge's answers."""
         return self.view(self.table, self.dataset, view="judge", full=self.full)
 
+    def judge_over(self) -> None:
+        """Nothing was kept."""
+
     def judge_error(self, answer: Evaluation) -> float:
         """Test error, or the validation error of other seeds."""
         return answer.metrics["test_error" if self.judge == "test" else "val_error"]
@@ -217,7 +227,7 @@ class LiveArena:
         self.part, self.recipe, self.checkpoints = part, resolve(part.recipe), checkpoints
         self.view = LiveEvaluator
         self.name, self.fingerprint = "live", self.data.fingerprint
-        self.judging = self.evaluator("judge", None)  # it trains in full: no stages to keep
+        self.judging = self.evaluator("judge", self.stage_folder(JUDGE))
         self.device = self.judging.device
 
     def check(self, proxy: Proxy) -> None:
@@ -269,12 +279,16 @@ class LiveArena:
                 folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="kendall-supernet-")))
             yield from epochs(
                 searcher, self.data, proxy, recipe=recipe or "darts_search", seed=seed, checkpoints=folder,
-                device=self.part.device, done=done,
+                device=self.part.first_device, done=done,
             )  # fmt: skip
 
     def judge_view(self) -> Evaluator:
-        """Trainings, scored on the test set too."""
+        """Trainings, scored on the test set too; one that is stopped is kept until the judge is done."""
         return self.judging
+
+    def judge_over(self) -> None:
+        """Drop what a stopped training left."""
+        self.search_over(JUDGE)
 
     def stage_folder(self, run: str) -> Path | None:
         """Where a search keeps its stages: searches never share them, so that each pays for its own."""
@@ -286,8 +300,8 @@ class LiveArena:
         """Trainings under the arena's recipe."""
         return self.view(
             self.space, self.data, recipe=self.recipe, device=self.part.device, view=view,
-            checkpoints=checkpoints, workers=self.part.processes or default_processes(self.part.device), full=self.full,
-            pool=pool,
+            checkpoints=checkpoints, workers=self.part.processes or None, full=self.full, pool=pool,
+            deterministic=self.part.deterministic,
         )  # fmt: skip
 
     def judge_error(self, answer: Evaluation) -> float:
@@ -331,13 +345,6 @@ class LookedUpArena(LiveArena):
     def optimum(self, seed: int) -> float:
         """The best in the table."""
         return self.table.optimum(seed)
-
-
-def default_processes(device: str) -> int:
-    """One training a core on a CPU; on a GPU one process."""
-    from suite.training.train import pick_device
-
-    return len(os.sched_getaffinity(0)) if pick_device(device).type == "cpu" else 1
 
 
 def arena(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -> Arena:

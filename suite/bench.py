@@ -6,20 +6,23 @@ downloaded, and images make no difference to how long they take.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from suite.evaluators.live import LiveEvaluator
 from suite.spaces import SPACES
 from suite.training.data import ImageData
 from suite.training.recipe import Recipe
-from suite.training.train import BACKWARD, pick_device, threads
+from suite.training.train import BACKWARD, device_name, pick_device, threads
 from suite.types import Architecture, Proxy, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
@@ -44,13 +47,27 @@ class Workload:
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("tiny", Proxy(12, 4, 8, cells=1), 64, 16_384),
-        Workload("small", Proxy(12, 8, 16, cells=1), 64, 4_096),
-        Workload("narrow", Proxy(12, 16, 32, cells=1), 128, 1_024),
+        Workload("tiny", Proxy(12, 4, 8, cells=1), 64, 8_192),
+        Workload("small", Proxy(12, 8, 16, cells=1), 64, 2_048),
+        Workload("narrow", Proxy(12, 16, 32, cells=1), 128, 512),
         Workload("reference", Proxy(12, 16, 32, cells=5), 128, 256),
     )
 }
 """The standard proxies; "reference" is NAS-Bench-201's 12-epoch training."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a device can do at most, as measured here: the roofline that workloads are held against."""
+
+    device: str
+    precision: str
+    matmul_macs_s: float
+    """Multiply-adds a second of a large matrix product, on a GPU or one core."""
+    convolution_macs_s: float
+    """Of a 3x3 convolution with 64 channels on 32x32 pixels, forward."""
+    copy_bytes_s: float
+    """Bytes read and written a second in copies of a large block."""
 
 
 @dataclass(frozen=True)
@@ -81,26 +98,58 @@ def random_images(number: int, side: int) -> ImageData:
     )  # fmt: skip
 
 
-def roofline(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """Multiply-adds a second of a large matrix product, on a GPU or one thread of a CPU: the best of what was timed."""
-    size = 1024 if device.type == "cpu" else 8192
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    best, end = 0.0, time.perf_counter() + seconds
-    with threads(1):
-        while time.perf_counter() < end or not best:
-            began = time.perf_counter()
-            a @ b
+def fastest(work: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """Seconds of one call: the least of those that `seconds` allow, after one to warm up."""
+    best, end = math.inf, time.perf_counter() + seconds
+    with threads(1), torch.no_grad():
+        work()
+        while time.perf_counter() < end or best == math.inf:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            best = max(best, size**3 / (time.perf_counter() - began))
+            began = time.perf_counter()
+            work()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = min(best, time.perf_counter() - began)
     return best
 
 
-def measure(workload: Workload, *, device: str = "auto", workers: int = 1, precision: str = "auto") -> Reached:
+def roofline(device: torch.device, dtype: torch.dtype, seconds: float = 0.5) -> Machine:
+    """What a GPU, or one core of a CPU, can do at most: the best of what was timed, each for so many seconds."""
+    cpu = device.type == "cpu"
+    size, images, side, channels = 1024 if cpu else 8192, 16 if cpu else 1024, 32, 64
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    layout: Any = {"memory_format": torch.channels_last}
+    x = torch.randn(images, channels, side, side, device=device).to(dtype).to(**layout)
+    w = torch.randn(channels, channels, 3, 3, device=device).to(dtype).to(**layout)
+    block = torch.ones(2**24 if cpu else 2**28, device=device)
+    target = torch.empty_like(block)
+    convolution = images * side * side * channels * channels * 9
+    return Machine(
+        device_name(device, 1),
+        str(dtype).removeprefix("torch."),
+        size**3 / fastest(lambda: a @ b, device, seconds),
+        convolution / fastest(lambda: F.conv2d(x, w, padding=1), device, seconds),
+        2 * block.nbytes / fastest(lambda: target.copy_(block), device, seconds),
+    )
+
+
+def measure(
+    workload: Workload, *, device: str = "auto", workers: int = 1, precision: str = "auto", step: str = "torch",
+    machine: Machine | None = None,
+) -> Reached:  # fmt: skip
     """Train the reference cell under a workload's proxy: each worker once, all at once, after a warm-up.
 
+    Args:
+        workload: What to train.
+        device: As in `pick_device`.
+        workers: Trainings side by side.
+        precision: As a recipe has it.
+        step: Likewise.
+        machine: The roofline in that precision; None: it is measured.
+
     Raises:
-        Unsupported: The device is not there.
+        Unsupported: The device is not there, or the workload does not fit it.
     """
     where = pick_device(device)
     images = workload.images * (GPU_TIMES if where.type == "cuda" else 1)
@@ -108,12 +157,12 @@ def measure(workload: Workload, *, device: str = "auto", workers: int = 1, preci
     with tempfile.TemporaryDirectory(prefix="kendall-bench-") as folder:
         live = LiveEvaluator(
             SPACE, random_images(images, proxy.resolution),
-            recipe=Recipe(batch_size=workload.batch, precision=precision),
-            device=device, workers=workers, checkpoints=Path(folder),
+            recipe=Recipe(batch_size=workload.batch, precision=precision, step=step),
+            device=str(where), workers=workers, checkpoints=Path(folder),
         )  # fmt: skip
         try:
-            warm_up = replace(proxy, samples=2 * workload.batch / images)
-            live.evaluate([Trial(CELL, warm_up, seed=seed) for seed in range(workers)])
+            warm_up = replace(proxy, samples=workload.batch / images)
+            live.evaluate([Trial(CELL, warm_up, seed=workers + seed) for seed in range(workers)])
             began = time.perf_counter()
             answers = live.evaluate([Trial(CELL, proxy, seed=seed) for seed in range(workers)])
             wall = time.perf_counter() - began
@@ -126,15 +175,31 @@ def measure(workload: Workload, *, device: str = "auto", workers: int = 1, preci
     images_s = images * workers / wall
     device_s = sum(answer.cost.device_s for answer in answers) / (images * workers)
     done = (1 + BACKWARD) * SPACE.macs(CELL, proxy) * images_s
-    limit = workers * roofline(where, torch.bfloat16 if half else torch.float32)
+    limit = machine or roofline(where, torch.bfloat16 if half else torch.float32)
+    most = limit.matmul_macs_s * (workers if where.type == "cpu" else 1)
     setting = f"{workers} worker{'s' if workers > 1 else ''}, {'bfloat16' if half else 'float32'}"
-    return Reached(workload.name, setting, images_s, 3600 * images_s / total, total * device_s, done / limit)
+    if step != "torch":
+        setting += f", {step}"
+    return Reached(workload.name, setting, images_s, 3600 * images_s / total, total * device_s, done / most)
 
 
-def everything(*, device: str = "auto", workers: int | None = None) -> Iterator[Reached]:
-    """Every workload; on a CPU in both precisions, by one worker a core."""
-    cuda = pick_device(device).type == "cuda"
-    many = workers or (1 if cuda else len(os.sched_getaffinity(0)))
+def everything(*, device: str = "auto", workers: int | None = None) -> Iterator[Machine | Reached]:
+    """The roofline, then every workload; bfloat16 where live training takes it, or a CPU is faster in it; compiled steps."""
+    where = pick_device(device)
+    cpu = where.type == "cpu"
+    many = workers or (len(os.sched_getaffinity(0)) if cpu else 1)
+    half = roofline(where, torch.bfloat16) if cpu or torch.cuda.is_bf16_supported() else None
+    plain = roofline(where, torch.float32)
+    settings = [("float32", "torch", plain)]
+    if half is not None and not cpu:
+        settings = [("bfloat16", "torch", half)]
+    elif half is not None and half.matmul_macs_s > plain.matmul_macs_s:
+        settings.append(("bfloat16", "torch", half))
+    yield from (machine for *_, machine in settings)
+    if cpu:
+        settings.append(("float32", "compiled", plain))
     for workload in WORKLOADS.values():
-        for precision in ("auto",) if cuda else ("float32", "bfloat16"):
-            yield measure(workload, device=device, workers=many, precision=precision)
+        for precision, step, machine in settings:
+            yield measure(
+                workload, device=str(where), workers=many, precision=precision, step=step, machine=machine
+            )  # fmt: skip

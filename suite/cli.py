@@ -139,26 +139,47 @@ def report(
     say(f"Report: {write_report(folder)}")
 
 
-@app.command(epilog="Example: `kendall bench --device cpu --workers 2`")
+@app.command(epilog="Examples: `kendall bench --device cpu --workers 2`; `kendall bench --json --out bench.json`")
 def bench(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     workers: Annotated[
-        int | None, typer.Option(help="Trainings side by side [default: one a core, or one a GPU].")
+        int | None, typer.Option(min=1, max=64, help="Trainings side by side [default: one a core, or one on a GPU].")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the figures to this file too, as JSON.")] = None,
 ) -> None:
     """Measure what live training reaches on this machine, in about a minute."""
-    from rich.console import Console
-    from rich.table import Table
+    from dataclasses import asdict
 
-    from suite.bench import everything
+    from suite.bench import Machine, everything
 
-    columns = ("proxy", "setting", "images/s", "candidates/h", "device s each", "of matmul's speed")
-    shown = Table(*columns, header_style="bold", box=None, pad_edge=False)
-    for row in everything(device=device, workers=workers):
-        figures = f"{row.images_s:,.0f}", f"{row.candidates_h:,.1f}", f"{row.candidate_s:,.0f}", f"{row.share:.0%}"
-        shown.add_row(row.workload, row.setting, *figures)
-    Console().print(shown)
-    say("A candidate is 12 epochs of 25,000 images; reference is NAS-Bench-201's 12-epoch training (C=16, N=5, 32x32).")
+    found = list(everything(device=device, workers=workers))
+    machines = [row for row in found if isinstance(row, Machine)]
+    reached = [row for row in found if not isinstance(row, Machine)]
+    content = {"machine": [asdict(row) for row in machines], "workloads": [asdict(row) for row in reached]}
+    written = json.dumps(content, indent=2) + "\n"
+    if out is not None:
+        out.write_text(written, encoding="utf-8")
+    if as_json:
+        sys.stdout.write(written)
+        return
+    say(f"{machines[0].device}, at most (a GPU, or one core):")
+    for machine in machines:
+        say(
+            f"  {machine.precision}: {machine.matmul_macs_s / 1e9:,.0f} G multiply-adds/s in a matrix product, "
+            f"{machine.convolution_macs_s / 1e9:,.0f} in a 3x3 convolution; "
+            f"{machine.copy_bytes_s / 1e9:,.1f} GB/s in a copy of memory"
+        )
+    say(f"{'proxy':<11}{'setting':<30}{'images/s':>10}{'candidates/h':>14}{'s each':>10}{'of matmul':>11}")
+    for row in reached:
+        figures = f"{row.images_s:>10,.0f}{row.candidates_h:>14,.1f}{row.candidate_s:>10,.0f}{row.share:>11.0%}"
+        say(f"{row.workload:<11}{row.setting:<30}{figures}")
+    say("A candidate is 12 epochs of 25,000 images, its seconds those of the device without validation.")
+    least = min((row for row in reached if row.workload == "reference"), key=lambda row: row.candidate_s)
+    say(
+        f"NAS-Bench-201's 12-epoch training (reference: C=16, N=5, 32x32): {least.candidate_s:,.0f} s in "
+        f"{least.setting}."
+    )
 
 
 @app.command("list", epilog="Example: `kendall list --json`")

@@ -167,6 +167,7 @@ class Comparison:
         for part in self.spec.searchers:
             for seed in range(self.spec.seed0, self.spec.seed0 + self.spec.seeds):
                 yield self.outcome(part, seed, log)
+        self.arena.judge_over()
 
     def proxy(self, part: SearcherPart) -> Proxy:
         """What a searcher's candidates, or its supernet, are trained under."""

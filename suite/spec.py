@@ -78,9 +78,17 @@ class LivePart(Part):
     """Fetch the publishers' files if they are in none of the places looked in."""
     valid_fraction: float | None = Field(default=None, gt=0, lt=1)
     """Share of the training images held out for validation; None: the data set's default."""
-    device: str = "auto"
-    processes: int = Field(default=0, ge=0)
-    """Networks trained at once on a CPU, one core each; 0: as many as there are cores."""
+    device: str | list[str] = "auto"
+    """A name, or those of several GPUs; "auto" and "cuda" are all GPUs of one model."""
+    processes: int = Field(default=0, ge=0, le=64)
+    """Networks trained at once on a CPU, one core each, or on each GPU; 0: one a core, or as many as memory holds."""
+    deterministic: bool = False
+    """On a GPU, only algorithms whose sums have a fixed order."""
+
+    @property
+    def first_device(self) -> str:
+        """For what is done on one: supernets, zero-cost scores."""
+        return self.device if isinstance(self.device, str) else self.device[0]
 
 
 EvaluatorPart = Annotated[TablePart | LivePart, Field(discriminator="kind")]
@@ -436,8 +444,8 @@ def first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     """One line for the first thing wrong."""
     problems = error.errors()
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    loc = problem["loc"]  # what follows "evaluator" and "recipe" is which kind of it, which the spec does not write
-    place = [str(word) for i, word in enumerate(loc) if i == 0 or loc[i - 1] not in ("evaluator", "recipe")]
+    loc = problem["loc"]  # what follows these words is which kind of it, which the spec does not write
+    place = [str(word) for i, word in enumerate(loc) if i == 0 or loc[i - 1] not in ("evaluator", "recipe", "device")]
     where = ".".join(place)
     if problem["type"] == "extra_forbidden":
         return f"no key {where!r}: {nearest(place[-1], keys_beside(kind, loc))}"

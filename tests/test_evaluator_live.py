@@ -353,5 +353,3 @@ def test_cuda_learns_resumes_and_measures_like_the_cpu(live, tmp_path):
         len(load("digits").test_labels) * SPACE.macs(GOOD, TINY, image_channels=1)
     )
     assert answers[1].metrics["val_error"] == pytest.approx(cpu.metrics["val_error"], abs=15)
-    with pytest.raises(Unsupported, match="need a CPU"):
-        live(device="cuda", workers=2)

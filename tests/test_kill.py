@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import random
+import resource
 import signal
 import subprocess
 import time
@@ -212,6 +215,113 @@ def test_a_kill_between_checkpoint_and_log_counts_every_epoch_once(tmp_path, mon
     assert not (tmp_path / "out" / "checkpoints").exists()
 
 
+# Stopped by the user, or by a full disk
+
+
+def test_a_stopped_training_of_the_judge_goes_on_from_its_last_epoch(tmp_path, monkeypatch):
+    """Stopped twice in one training: every epoch is trained once, and nothing stays behind."""
+    content = live_content(searchers=["random_search"], seeds=1, budget={"evaluations": 1})
+    content |= {"proxy": {**content["full"], "epochs": 1}, "full": {**content["full"], "epochs": 6}}
+    spec = write_spec(tmp_path / "spec.toml", content)
+    with counted() as epochs:
+        reference = whole(spec, "run", tmp_path / "reference")
+    needed, epoch = len(epochs), Trainer.epoch
+    assert needed == 7
+    monkeypatch.setattr("suite.training.train.NOTE_S", -1.0)  # every epoch is noted
+    out, done = tmp_path / "out", 0
+    for share in (3, 2):
+        left = share
+
+        def stopping(trainer: Trainer, *arguments: Any) -> None:
+            nonlocal left, done
+            if trainer.judge and not left:
+                raise KeyboardInterrupt
+            left -= trainer.judge
+            done += 1
+            epoch(trainer, *arguments)
+
+        monkeypatch.setattr(Trainer, "epoch", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            whole(spec, "run", out)
+        assert list((out / "checkpoints").rglob("*.pt"))
+        monkeypatch.setattr(Trainer, "epoch", epoch)
+    with counted() as epochs:
+        whole(spec, "run", out)
+    assert done + len(epochs) == needed
+    assert trainings(out) == trainings(reference)
+    assert measured(out) == measured(reference)
+    assert [row["macs"] for row in rows(out / "ledger.csv")] == [row["macs"] for row in rows(reference / "ledger.csv")]
+    assert not (out / "checkpoints").exists()
+
+
+def test_a_judge_stopped_in_its_test_keeps_the_training(tmp_path, monkeypatch):
+    content = live_content(searchers=["random_search"], seeds=1, budget={"evaluations": 1})
+    spec, evaluate = write_spec(tmp_path / "spec.toml", content), Trainer.evaluate
+
+    def stopping(trainer: Trainer, network: Any, part: str, *arguments: Any) -> tuple[float, float]:
+        if part == "test":
+            raise KeyboardInterrupt
+        return evaluate(trainer, network, part, *arguments)
+
+    monkeypatch.setattr(Trainer, "evaluate", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        whole(spec, "run", tmp_path / "out")
+    monkeypatch.setattr(Trainer, "evaluate", evaluate)
+    with counted() as epochs:
+        whole(spec, "run", tmp_path / "out")
+    assert not epochs
+
+
+def concurrent(folder: Path, *, networks: int) -> Path:
+    """A study that trains in two processes."""
+    content = live_study_content(architectures={"count": networks})
+    content["full"] = {"epochs": 3, "channels": 4, "cells": 1, "resolution": 4}
+    content["evaluator"]["processes"] = 2
+    return write_spec(folder / "spec.toml", content)
+
+
+def test_interrupted_twice_while_two_train_the_end_is_that_of_an_undisturbed_run(tmp_path):
+    spec, out = concurrent(tmp_path, networks=3), tmp_path / "out"
+    reference, log = whole(spec, "study", tmp_path / "reference"), out / "trials.jsonl"
+    for number, lines in ((signal.SIGINT, 2), (signal.SIGTERM, 5)):
+        process, end = start(spec, "study", out), time.monotonic() + TIMEOUT_S
+        while process.poll() is None and len(complete_lines(log)) < lines:
+            assert time.monotonic() < end
+            time.sleep(0.002)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=TIMEOUT_S)
+        assert process.returncode == 128 + number, said
+        assert "Traceback" not in said
+    finish(spec, "study", out)
+    assert trainings(out) == trainings(reference)
+    assert set(trainings(out).values()) == {1}
+    assert measured(out) == measured(reference)
+
+
+def short_of_room() -> None:
+    """No file of this process may grow beyond 4 kB: as on a full disk, the log's later lines cannot be written."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+
+def test_a_full_disk_at_the_log_ends_a_run_in_one_line_and_the_same_command_ends_the_same(tmp_path):
+    spec = write_spec(tmp_path / "spec.toml", live_study_content(architectures={"count": 3}))
+    out, reference = tmp_path / "out", whole(spec, "study", tmp_path / "reference")
+    words = command("study", spec, "--out", out)
+    ended = subprocess.run(
+        words, capture_output=True, text=True, env=surroundings(), preexec_fn=short_of_room, check=False
+    )
+    assert ended.returncode == 2, ended.stderr
+    (complaint,) = [line for line in ended.stderr.splitlines() if line.startswith("kendall: ")]
+    assert "trials.jsonl: File too large; make room and run the same command again" in complaint
+    assert "Traceback" not in ended.stderr
+    kept = complete_lines(out / "trials.jsonl")
+    assert kept
+    whole(spec, "study", out)
+    assert complete_lines(out / "trials.jsonl")[: len(kept)] == kept
+    assert trainings(out) == trainings(reference)
+    assert measured(out) == measured(reference)
+
+
 # Ten times each, at random moments
 
 
@@ -271,6 +381,48 @@ def test_ten_kills_of_live_training_in_two_processes(tmp_path, kind):
         assert trainings(out) == trainings(tmp_path / "reference")
         assert measured(out) == measured(tmp_path / "reference")
         assert not (out / "checkpoints").exists()
+
+
+def workers_of(mark: str, command_: int) -> list[int]:
+    """The processes that train for a command: those of its mark that fork no others."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if int(pid) != command_ and mark in environment_of(pid):
+            with contextlib.suppress(OSError):
+                words = Path("/proc", pid, "cmdline").read_text()
+                parent = int(Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[1])
+                if "forkserver" in words and parent != command_:
+                    found.append(int(pid))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_processes_that_train_killed_at_random_moments_of_one_run_lose_and_double_nothing(tmp_path, monkeypatch):
+    """kill -9 of a process that trains, at least three times in one run, never the same training twice."""
+    mark = f"kendall-test-{os.getpid()}-{time.monotonic_ns()}"
+    monkeypatch.setenv("KENDALL_TEST_MARK", mark)
+    spec, out, chance = concurrent(tmp_path, networks=40), tmp_path / "out", random.SystemRandom()
+    reference, log = whole(spec, "study", tmp_path / "reference"), out / "trials.jsonl"
+    process, killed, lines = start(spec, "study", out), 0, math.inf
+    while process.poll() is None:
+        there, done = workers_of(mark, process.pid), len(complete_lines(log))
+        if len(there) == 2 and lines == math.inf:
+            lines = done  # from here on: what was being trained at the last kill is asked again first
+        elif len(there) == 2 and done >= lines + 4:
+            time.sleep(chance.uniform(0, 0.3))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(there), signal.SIGKILL)
+                killed, lines = killed + 1, math.inf
+            time.sleep(0.2)
+        time.sleep(0.01)
+    assert process.returncode == 0, process.communicate()[1]
+    assert killed >= 3
+    assert trainings(out) == trainings(reference)
+    assert set(trainings(out).values()) == {1}
+    assert measured(out) == measured(reference)
+    read = [json.loads(line)["cost"]["device_s"] for line in complete_lines(log)]
+    assert all(seconds > 0 for seconds in read)
 
 
 @pytest.mark.slow

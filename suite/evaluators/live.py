@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from suite.spaces import SearchSpace
 from suite.training.data import ImageData
-from suite.training.engines import Engine, Processes, Serial
+from suite.training.engines import Engine, Processes, Serial, pick_places
 from suite.training.pool import KnowledgePool
 from suite.training.recipe import Recipe, resolve
-from suite.training.train import Trainer, pick_device
-from suite.types import BadInput, Cost, Evaluation, Proxy, Trial, Unsupported
+from suite.training.train import Trainer
+from suite.types import BadInput, Cost, Evaluation, Proxy, Trial
 
 
 class LiveEvaluator:
@@ -30,15 +30,18 @@ class LiveEvaluator:
         space: Whose networks.
         data: Images; validation is on its held-out part.
         recipe: How to train: a name, a table of values, a Recipe.
-        device: "auto", "cpu", "cuda", "cuda:1"; "auto" is a CUDA device if there is one.
+        device: "auto", "cpu", "cuda", "cuda:1", or a list of GPUs; "auto" and "cuda" are all GPUs of one model, "auto"
+            the CPU where there is none.
         view: "search" never looks at the test images; "judge" adds `test_error`.
         checkpoints: Folder of the runs under way; None: a temporary one, gone with this object.
         threads: Of a CPU, for one training; results depend on their number in the last bits.
-        workers: Processes that train side by side, on a CPU.
+        workers: Processes that train side by side on a CPU, or on each GPU; None: one a core, or as many as a GPU's
+            memory holds.
         full: The training that counts; None: the space's.
         pool: Weights for trials with `inherit`; None: there are none.
         deterministic: On a GPU, answers that are the same to the last bit whenever they are asked; slower. On a CPU
             they are.
+        engine: What answers runs instead of processes on `device`; it gets the trainer.
 
     Raises:
         BadInput: A value is out of its range.
@@ -53,14 +56,15 @@ class LiveEvaluator:
         data: ImageData,
         *,
         recipe: str | Mapping[str, Any] | Recipe = "nas_bench_201",
-        device: str = "auto",
+        device: str | Sequence[str] = "auto",
         view: Literal["search", "judge"] = "search",
         checkpoints: Path | None = None,
         threads: int | None = None,
-        workers: int = 1,
+        workers: int | None = 1,
         full: Proxy | None = None,
         pool: KnowledgePool | None = None,
         deterministic: bool = False,
+        engine: Callable[[Trainer], Engine] | None = None,
     ) -> None:
         if view not in ("search", "judge"):
             raise BadInput(f"live: view is search or judge, not {view!r}")
@@ -69,9 +73,7 @@ class LiveEvaluator:
                 raise BadInput(f"live: {name} must be a whole number of at least 1, not {value!r}")
         self.space, self.dataset, self.view = space, data.name, view
         self.full = space.full if full is None else full
-        where = pick_device(device)
-        if workers > 1 and where.type != "cpu":
-            raise Unsupported(f"live: {workers} workers need a CPU; on {where} use workers = 1")
+        places = pick_places(device, workers)
         if checkpoints is None:
             temporary = tempfile.TemporaryDirectory(prefix="kendall-checkpoints-")
             weakref.finalize(self, temporary.cleanup)
@@ -80,7 +82,7 @@ class LiveEvaluator:
             space,
             data,
             resolve(recipe),
-            device=str(where),
+            device=places[0].device,
             threads=threads or 1,
             judge=view == "judge",
             checkpoints=checkpoints,
@@ -88,7 +90,9 @@ class LiveEvaluator:
             deterministic=deterministic,
         )
         self.recipe, self.device = self.trainer.recipe, self.trainer.device_name
-        self.engine: Engine = Serial(self.trainer) if workers == 1 else Processes(self.trainer, workers)
+        one = len(places) == 1 and places[0].slots == 1
+        made = engine(self.trainer) if engine else Serial(self.trainer) if one else Processes(self.trainer, places)
+        self.engine: Engine = made
         weakref.finalize(self, self.engine.close)
         self.known: dict[Trial, Evaluation] = {}
         self.trainer.check_proxy(self.full)

@@ -204,6 +204,7 @@ def trained(
                 tick()
             column += [placed[place] for place in range(len(block))]
     arena.search_over("search")
+    arena.judge_over()
     scored, rest = answers[: len(scorers)], answers[len(scorers) :]
     rankings = [
         ranking(name, ZERO_COST, [of_one], metric="zero_cost")
@@ -226,7 +227,7 @@ def zero_cost(arena: LiveArena, score: str, log: Log) -> Recorded:
     """Scores, from the log as far as it holds them."""
     from suite.evaluators.zero_cost import ZeroCostEvaluator
 
-    scorer = ZeroCostEvaluator(arena.space, arena.data, score=score, device=arena.part.device)
+    scorer = ZeroCostEvaluator(arena.space, arena.data, score=score, device=arena.part.first_device)
     return Recorded(scorer, log, dataset=arena.dataset, run=f"score {score}", phase="zero-cost")
 
 
@@ -352,7 +353,7 @@ def quick_score(spec: StudySpec, arena: Arena) -> Quick | None:
     assert isinstance(arena, LiveArena)
     from suite.evaluators.zero_cost import ZeroCostEvaluator
 
-    scorer = ZeroCostEvaluator(arena.space, arena.data, score=name, device=arena.part.device)
+    scorer = ZeroCostEvaluator(arena.space, arena.data, score=name, device=arena.part.first_device)
 
     def of_images(archs: Sequence[Architecture]) -> list[float]:
         trials = [Trial(arch, arena.full, seed=spec.seed0) for arch in archs]

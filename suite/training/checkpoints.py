@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -21,7 +22,7 @@ MAGIC = b"kendall checkpoint 1 "
 
 
 class Checkpoints:
-    """The runs under way, in a folder; `key` is all that a run depends on.
+    """The runs under way, in a folder that is made with the first of them; `key` is all that a run depends on.
 
     Raises:
         BadInput: The folder cannot be made.
@@ -29,10 +30,10 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(f"{folder}: cannot hold checkpoints ({error.strerror}); name another folder") from None
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            why = os.strerror(errno.EACCES if there.is_dir() else errno.ENOTDIR)
+            raise BadInput(f"{folder}: cannot hold checkpoints ({why}); name another folder")
 
     def path(self, key: str) -> Path:
         """Where the run is kept."""
@@ -68,6 +69,7 @@ class Checkpoints:
         path = self.path(key)
         temporary = path.with_suffix(".tmp")
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 file.write(MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
                 file.flush()

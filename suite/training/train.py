@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,16 @@ BACKWARD = 2
 """A backward pass counts as two forward passes: gradients of the inputs and of the weights."""
 
 
+OUT_OF_MEMORY = "out of memory on "
+"""What such a failure begins with."""
+
+
 class Diverged(Exception):
     """The loss is not a number any more."""
+
+
+class DeviceLost(KendallError):
+    """The device does not answer any more: nothing can be trained on it."""
 
 
 def subset(labels: Tensor, fraction: float, seed: int) -> Tensor:
@@ -154,6 +162,8 @@ class Trainer:
             raise Unsupported(f'recipe: step = "compiled" {why}; set step = "torch"')
         self.device_name = device_name(self.device, threads)
         self.energy, self.clock = energy_counter(self.device), device_clock(self.device, threads)
+        self.at_work: Callable[[], AbstractContextManager[object]] = nullcontext
+        """Entered while the device works for a trial."""
 
     def check(self, trial: Trial) -> None:
         """Raises Unsupported or BadInput if `trial` cannot be trained here."""
@@ -201,9 +211,12 @@ class Trainer:
             raise
         except Exception as error:
             metrics, failure = dict.fromkeys(self.metrics, math.inf), reason(error, self.device_name)
-        if failure and self.device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.synchronize(self.device)  # a device that is lost raises here: no later network could be trained
+        if failure:
+            try:
+                free(self.device)  # a device that is lost raises here: no later network could be trained
+            except RuntimeError as error:
+                lost = f"{self.device_name} does not answer any more ({reason(error, self.device_name)})"
+                raise DeviceLost(f"{lost}; the same command goes on once it does") from None
         return Evaluation(trial, metrics, self.cost(trial, leg), failure, tuple(curve))
 
     @property
@@ -273,19 +286,19 @@ class Trainer:
                 pool.stage(run.network, trial, metrics["val_error"], **self.shape)
         if self.judge:
             self.images("test", proxy.resolution)
-            with self.metered(leg):
+            with self.kept_if_stopped(key, run, leg, at_once=True), self.metered(leg):
                 metrics["test_error"] = self.evaluate(run.network, "test", proxy.resolution, leg, run.program)[1]
         metrics["params"] = float(self.space.params(trial.arch, proxy, **self.shape))
         metrics["macs"] = float(self.macs(trial))
         return metrics, run.curve
 
     @contextmanager
-    def kept_if_stopped(self, key: str, run: Run, leg: Leg) -> Iterator[Callable[[], None]]:
+    def kept_if_stopped(self, key: str, run: Run, leg: Leg, *, at_once: bool = False) -> Iterator[Callable[[], None]]:
         """Leave a checkpoint if the user stops the run inside the block, of when the block last called what it gets.
 
-        Calls within two seconds of one another are one: copies take time.
+        Calls within two seconds of one another are one: copies take time. With `at_once` the block's beginning is one.
         """
-        latest: State | None = None
+        latest: State | None = copy.deepcopy(state(run, leg)) if at_once else None
         noted = time.monotonic()
 
         def note() -> None:
@@ -441,13 +454,14 @@ class Trainer:
         """Add the time and energy of a block to `leg`, however it ends."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # what came before is not charged here
-        energy, began = self.energy() if self.energy else None, self.clock()
-        try:
-            yield
-        finally:
-            leg.device_s += self.clock() - began
-            if self.energy and energy is not None:
-                leg.energy_j = (leg.energy_j or 0.0) + self.energy() - energy
+        with self.at_work():
+            energy, began = self.energy() if self.energy else None, self.clock()
+            try:
+                yield
+            finally:
+                leg.device_s += self.clock() - began
+                if self.energy and energy is not None:
+                    leg.energy_j = (leg.energy_j or 0.0) + self.energy() - energy
 
 
 def state(run: Run, leg: Leg) -> State:
@@ -472,9 +486,16 @@ def reason(error: Exception, device: str) -> str:
     if isinstance(error, Diverged):
         return str(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error):
-        return f"out of memory on {device}"
+        return f"{OUT_OF_MEMORY}{device}"
     first = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {first}"[:300]
+
+
+def free(device: torch.device) -> None:
+    """Give back what a training held of the device's memory, and wait for the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.synchronize(device)
 
 
 @contextmanager
