@@ -18,12 +18,16 @@ from torch.nn import functional as F
 
 from suite.evaluators.live import LiveEvaluator
 from suite.networks import build
+from suite.training.program import Program
 from suite.training.recipe import Recipe
 from suite.training.train import Trainer, threads
 from suite.types import Proxy, Trial
 
 ROUNDS = 3
-PRECISIONS = ("float32", "bfloat16")
+HALF = torch.ops.mkldnn._is_mkldnn_bf16_device_supported()
+"""Whether the processor has instructions for bfloat16; elsewhere it is emulated, and nobody trains in it."""
+WAYS = {"float32": {}, **({"bfloat16": {"precision": "bfloat16"}} if HALF else {}), "compiled": {"step": "compiled"}}
+"""Recipes of ours that are timed."""
 SMALL = [(4, 1, 8, 64, 4096), (8, 1, 16, 64, 2048), (16, 1, 32, 64, 384)]
 """Channels, cells, side, batch, images."""
 
@@ -57,8 +61,8 @@ def test_end_to_end_on_two_cores(capsys, tmp_path, channels, cells, side, batch,
                 train(data, arch, proxy, batch, workers)
 
     evaluators = [
-        LiveEvaluator(SPACE, data, recipe=Recipe(batch_size=batch, precision=precision), device="cpu", workers=2)
-        for precision in PRECISIONS
+        LiveEvaluator(SPACE, data, recipe=Recipe(batch_size=batch, **way), device="cpu", workers=2)
+        for way in WAYS.values()
     ]
     try:
         seed = iter(range(100))
@@ -83,7 +87,8 @@ def test_end_to_end_on_two_cores(capsys, tmp_path, channels, cells, side, batch,
     say(
         capsys,
         f"end to end, C={channels} N={cells} {side}x{side}, images/s: peers {rates[0]:,.0f} (loader processes, "
-        f"threads: {best}), float32 {rates[1]:,.0f} = {found[1]:.2f}x, bfloat16 {rates[2]:,.0f} = {found[2]:.2f}x",
+        f"threads: {best}), "
+        + ", ".join(f"{way} {rate:,.0f} = {x:.2f}x" for way, rate, x in zip(WAYS, rates[1:], found[1:], strict=True)),
     )
 
 
@@ -110,11 +115,22 @@ def test_training_step_on_one_thread(capsys, channels, cells, side, batch):
 
         return step
 
-    totals = [0.0, 0.0, 0.0]
+    def compiled(arch):
+        program = Program(
+            build(SPACE, arch, proxy, classes=10, image_channels=3, seed=0, lean=True),
+            side=side, image_channels=3, batch=batch,
+        )  # fmt: skip
+        values, answers = images.permute(0, 2, 3, 1).contiguous().numpy(), labels.numpy()
+        sgd = {"rate": 0.1, "momentum": 0.9, "nesterov": True, "decay": 5e-4, "clip": 0.0, "smoothing": 0.0}
+        return lambda: program.step(values, answers, **sgd)
+
+    ways = ["float32", *(["bfloat16"] if HALF else []), "compiled"]
+    totals = [0.0] * (1 + len(ways))
     with threads(1):
         for arch in random_cells(6 if cells == 1 else 4):
             peers = stepper(arch, proxy)
-            runs = [lambda peers=peers: peers(images, labels), ours(arch, False), ours(arch, True)]
+            ours_now = [compiled(arch) if way == "compiled" else ours(arch, way == "bfloat16") for way in ways]
+            runs = [lambda peers=peers: peers(images, labels), *ours_now]
             for run in runs:
                 run()
             many = [lambda run=run: [run() for _ in range(steps)] for run in runs]
@@ -124,17 +140,18 @@ def test_training_step_on_one_thread(capsys, channels, cells, side, batch):
     say(
         capsys,
         f"step, one thread, C={channels} N={cells} {side}x{side} batch {batch}, {count} random cells, images/s: "
-        f"peers {batch * count / totals[0]:,.0f}, float32 {totals[0] / totals[1]:.2f}x, "
-        f"bfloat16 {totals[0] / totals[2]:.2f}x",
+        f"peers {batch * count / totals[0]:,.0f}, "
+        + ", ".join(f"{way} {totals[0] / total:.2f}x" for way, total in zip(ways, totals[1:], strict=True)),
     )
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("channels", "cells", "side", "batch", "number"), SMALL)
-def test_two_workers_beside_one(capsys, channels, cells, side, batch, number):
-    data, proxy, archs = images_like_cifar10(number, side), Proxy(1, channels, side, cells=cells), random_cells(8)
-    pools = [
-        LiveEvaluator(SPACE, data, recipe=Recipe(batch_size=batch), device="cpu", workers=workers) for workers in (1, 2)
-    ]
+def test_two_workers_beside_one(capsys, channels, cells, side, batch, number, way):
+    epochs = 4 if way == "compiled" else 1
+    data, proxy, archs = images_like_cifar10(number, side), Proxy(epochs, channels, side, cells=cells), random_cells(8)
+    recipe = Recipe(batch_size=batch, **WAYS[way])
+    pools = [LiveEvaluator(SPACE, data, recipe=recipe, device="cpu", workers=workers) for workers in (1, 2)]
     seed = iter(range(100))
 
     def run(pool):
@@ -147,7 +164,7 @@ def test_two_workers_beside_one(capsys, channels, cells, side, batch, number):
     finally:
         for pool in pools:
             pool.close()
-    say(capsys, f"two workers, C={channels} N={cells} {side}x{side}: {found[1]:.2f}x one")
+    say(capsys, f"two workers, C={channels} N={cells} {side}x{side}, {way}: {found[1]:.2f}x one")
 
 
 @pytest.mark.parametrize("side", [32, 16, 8])

@@ -184,7 +184,7 @@ def measure(
 
 
 def everything(*, device: str = "auto", workers: int | None = None) -> Iterator[Machine | Reached]:
-    """The roofline, then every workload; bfloat16 where live training takes it, or a CPU is faster in it; compiled steps."""
+    """The roofline, then every workload; bfloat16 where training takes it or a CPU is faster in it; compiled steps."""
     where = pick_device(device)
     cpu = where.type == "cpu"
     many = workers or (len(os.sched_getaffinity(0)) if cpu else 1)
