@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -398,6 +401,28 @@ def test_networks_are_trained_live_under_every_factor_of_a_proxy(space):
         assert 0 < answer.metrics["val_error"] <= 100
         assert answer.metrics["params"] == space.params(trial.arch, trial.proxy, image_channels=1)
         assert answer.metrics["macs"] == space.macs(trial.arch, trial.proxy, image_channels=1)
+
+
+def test_a_narrow_reduction_harms_nothing_where_onednn_has_avx2_and_no_more():
+    reduction = """
+import torch
+from suite.networks.operations import FactorizedReduce
+
+torch.manual_seed(0)
+reduction = FactorizedReduce(6, 8, norm=torch.nn.Identity()).to(memory_format=torch.channels_last)
+for _ in range(8):
+    x = torch.randn(53, 6, 16, 16).to(memory_format=torch.channels_last)
+    reduction.zero_grad()
+    given = torch.randn(53, 8, 8, 8).to(memory_format=torch.channels_last)
+    reduction(x).backward(given)
+    for half, pixels, back in ((reduction.even, x.relu()[:, :, ::2, ::2], given[:, :4]),
+                               (reduction.odd, x.relu()[:, :, 1:, 1:][:, :, ::2, ::2], given[:, 4:])):
+        wanted = torch.einsum("nohw,nihw->oi", back.double(), pixels.double())
+        assert torch.allclose(half.weight.grad[:, :, 0, 0].double(), wanted, atol=1e-3, rtol=1e-4)
+"""
+    limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", reduction], env=limited, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr  # a negative code: the process was killed by a signal
 
 
 def test_a_cell_of_darts_learns_and_its_stages_are_one_training():
