@@ -1,7 +1,10 @@
 """Networks as machine code: the same function, gradients and training as torch's, whatever the cell."""
 
 import functools
-import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +16,6 @@ from torch.nn import functional as F
 from suite.evaluators.live import LiveEvaluator
 from suite.networks import build
 from suite.spaces import SPACES
-from suite.training import kernels
 from suite.training.data import load
 from suite.training.program import Program
 from suite.training.recipe import Recipe, resolve_for_supernet
@@ -188,16 +190,27 @@ def test_stages_and_company_change_no_bit():
     assert [entry["val_loss"] for entry in beside[-1].curve] == [entry["val_loss"] for entry in alone.curve]
 
 
-def first_loss(_):
-    network, optimizer = made(CELL, TINY)
-    program = Program(network, side=8, image_channels=3, batch=16)
-    program.take(optimizer)
-    return program.gradient(lanes(batch(16, 8)[0]), batch(16, 8)[1].numpy())[0]
-
-
-def test_another_process_computes_the_same_bits():
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.map(first_loss, [0]) == [first_loss(0)]
+def test_code_just_compiled_and_code_from_the_cache_compute_the_same_bits(tmp_path):
+    training = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_program import CELL, TINY, Program, batch, lanes, made
+network, optimizer = made(CELL, TINY)
+program = Program(network, side=8, image_channels=3, batch=20)
+program.take(optimizer)
+for step in range(3):
+    images, labels = batch(20, 8, seed=step)
+    program.step(
+        lanes(images), labels.numpy(), rate=0.1, momentum=0.9, nesterov=True, decay=1e-3, clip=1.0, smoothing=0.1
+    )
+print(program.P.tobytes().hex(), program.R.tobytes().hex())
+"""
+    words = [sys.executable, "-c", training, str(Path(__file__).parent)]
+    here = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    cold, warm = (subprocess.run(words, env=here, capture_output=True, text=True, check=True).stdout for _ in range(2))
+    assert any(tmp_path.rglob("kernels.execute*.nbc"))
+    assert len(cold) > 1000
+    assert cold == warm
 
 
 def test_a_diverging_training_is_the_networks_failure():
@@ -223,4 +236,3 @@ def test_every_operand_of_an_instruction_fits_its_row():
     program = Program(made(CELL, TINY)[0], side=8, image_channels=3, batch=16)
     assert program.training.shape[1] == 19
     assert set(program.training[:, 0]) <= set(range(14))
-    assert kernels.VERSION.startswith("1, numba")

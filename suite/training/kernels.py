@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-VERSION = f"1, numba {numba.__version__}"
+VERSION = f"2, numba {numba.__version__}"
 """Of the arithmetic: a run is gone on with under the same only."""
 LANES = 16
 """Images of a block: two vectors of AVX2, one of AVX-512."""
@@ -156,16 +156,28 @@ _grad11, _grad14, _grad21, _grad24 = (_gradient_tile(shifts, outputs) for shifts
 _grad31, _grad34 = _gradient_tile(3, 1), _gradient_tile(3, 4)
 
 
+OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
+"""Of numba: NaN stays NaN."""
+
+
 def compiled(function: Callable[..., Any]) -> Any:
-    """As machine code; from numba's cache where that can be written. NaN stays NaN."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
+    """As machine code; from numba's cache where that can be written."""
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # no folder to write the cache to
-        return numba.njit(**options)(function)
+        return numba.njit(**OPTIONS)(function)
 
 
-@compiled
+def part(function: Callable[..., Any]) -> Any:
+    """Of a compiled function, in which it is always inlined.
+
+    A call would be to a copy compiled by itself when the caller is new, and to the caller's own copy when it comes from
+    the cache: two orders of the same sum.
+    """
+    return numba.njit(forceinline=True, **OPTIONS)(function)
+
+
+@part
 def convolve(base, i, taps, blocks):
     """CONV of `execute`."""
     src, src_block, src_plane, src_row, src_column = i[1], i[2], i[3], i[4], i[5]
@@ -201,7 +213,7 @@ def convolve(base, i, taps, blocks):
                     )  # fmt: skip
 
 
-@compiled
+@part
 def pack(A, P, i, tap_weights):
     """PACK of `execute`."""
     source, target, outputs, inputs, size, backward, first, count = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
@@ -220,7 +232,7 @@ def pack(A, P, i, tap_weights):
         o += width
 
 
-@compiled
+@part
 def weigh(base, A, G, i, scratch, blocks):
     """WEIGHTS of `execute`."""
     src, src_block, src_plane, src_row, src_column = i[1], i[2], i[3], i[4], i[5]
@@ -274,7 +286,7 @@ def weigh(base, A, G, i, scratch, blocks):
         o += width
 
 
-@compiled
+@part
 def total(x, lanes):
     """Sum of one channel of a block, shape (pixels, LANES), over the first `lanes`."""
     result = np.float32(0.0)
@@ -287,7 +299,7 @@ def total(x, lanes):
     return float(result)
 
 
-@compiled
+@part
 def moments(x, lanes):
     """Mean and sum of squared deviations of one channel of a block, as `total`."""
     count = len(x) // LANES * lanes
@@ -302,7 +314,7 @@ def moments(x, lanes):
     return exact, float(squares) - count * (exact - mean) * (exact - mean)
 
 
-@compiled
+@part
 def norm(A, P, R, S, i, images, blocks, mode):
     """NORM of `execute`."""
     src, dst, channels, pixels, gain, running, saved, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
@@ -340,7 +352,7 @@ def norm(A, P, R, S, i, images, blocks, mode):
                     y[k] = (x[k] - middle) * scale + shift
 
 
-@compiled
+@part
 def norm_back(A, P, G, S, i, images, blocks):
     """NORM_BACK of `execute`."""
     grad, src, dst, channels, rows, columns, gain, saved = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
@@ -380,7 +392,7 @@ def norm_back(A, P, G, S, i, images, blocks):
                             y[column * LANES + lane] = 0.0
 
 
-@compiled
+@part
 def shift(A, P, R, i, blocks, mode):
     """SHIFT of `execute`."""
     dst, channels, pixels, gain, running, adds = i[1], i[2], i[3], i[4], i[5], i[6]
@@ -403,7 +415,7 @@ def shift(A, P, R, i, blocks, mode):
                     y[k] = value
 
 
-@compiled
+@part
 def shift_back(A, G, i, blocks):
     """SHIFT_BACK of `execute`."""
     grad, channels, pixels, gain = i[1], i[2], i[3], i[4]
@@ -416,7 +428,7 @@ def shift_back(A, G, i, blocks):
         G[gain + channels + c] = sum_
 
 
-@compiled
+@part
 def copy(A, i, blocks):
     """COPY of `execute`."""
     size = i[3] * blocks
@@ -429,7 +441,7 @@ def copy(A, i, blocks):
             y[k] = x[k]
 
 
-@compiled
+@part
 def relu(A, i, blocks):
     """RELU of `execute`."""
     src, dst, channels, rows, columns = i[1], i[2], i[3], i[4], i[5]
@@ -443,7 +455,7 @@ def relu(A, i, blocks):
                 y[k] = np.float32(0.0) if x[k] <= 0 else x[k]
 
 
-@compiled
+@part
 def relu_back(A, i, blocks):
     """RELU_BACK of `execute`."""
     grad, made, dst, channels, rows, columns, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
@@ -461,14 +473,14 @@ def relu_back(A, i, blocks):
                     g[k] = d[k] if y[k] > 0 else np.float32(0.0)
 
 
-@compiled
+@part
 def add_scaled(y, x, at, end, factor):
     """`y` + `x` * `factor` between two places."""
     for k in range(at, end):
         y[k] += x[k] * factor
 
 
-@compiled
+@part
 def of_three(y, x, at, end, factor, adds):
     """Sums of a pixel and its neighbours in a row, times `factor`; `x` begins one pixel before `y`."""
     if adds:
@@ -479,7 +491,7 @@ def of_three(y, x, at, end, factor, adds):
             y[k] = factor * (x[k] + x[k + LANES] + x[k + 2 * LANES])
 
 
-@compiled
+@part
 def pool(A, i, scratch, blocks):
     """POOL of `execute`."""
     src, dst, channels, rows, columns, backward, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
@@ -514,7 +526,7 @@ def pool(A, i, scratch, blocks):
                 of_three(y, sums, max(last, LANES), line, edge, adds)
 
 
-@compiled
+@part
 def halve(A, i, blocks):
     """HALVE and HALVE_BACK of `execute`."""
     large, small, channels, rows, columns, adds = i[1], i[2], i[3], i[4], i[5], i[6]
