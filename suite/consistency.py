@@ -314,7 +314,7 @@ def compare(
     >>> rough, fine = truth + 9 * np.sin(truth), truth + 3 * np.cos(truth)
     >>> gain = compare(fine, rough, truth, draws=1000, rng=np.random.default_rng(0))
     >>> print(f"{gain.value:.2f} [{gain.low:.2f}, {gain.high:.2f}]")
-    0.16 [0.09, 0.22]
+    0.16 [0.09, 0.23]
     """
     a, b = _checked(proxy_a, truth, "proxy_a"), _checked(proxy_b, truth, "proxy_b")
 
