@@ -24,7 +24,7 @@ from suite.training.train import Trainer, threads
 from suite.types import Proxy, Trial
 
 ROUNDS = 3
-HALF = torch.ops.mkldnn._is_mkldnn_bf16_device_supported()
+HALF = torch.cpu._is_avx512_bf16_supported()
 """Whether the processor has instructions for bfloat16; elsewhere it is emulated, and nobody trains in it."""
 WAYS = {"float32": {}, **({"bfloat16": {"precision": "bfloat16"}} if HALF else {}), "compiled": {"step": "compiled"}}
 """Recipes of ours that are timed."""
@@ -167,7 +167,7 @@ def test_two_workers_beside_one(capsys, channels, cells, side, batch, number, wa
     say(capsys, f"two workers, C={channels} N={cells} {side}x{side}, {way}: {found[1]:.2f}x one")
 
 
-@pytest.mark.parametrize("side", [32, 16, 8])
+@pytest.mark.parametrize("side", [32, 16, 8])  # the goal is for 32
 def test_batches_of_augmented_images_on_one_core(capsys, tmp_path, side):
     data = images_like_cifar10(2048, side)
     trainer = Trainer(SPACE, data, Recipe(), device="cpu", threads=1, judge=False, checkpoints=tmp_path)
@@ -181,6 +181,7 @@ def test_batches_of_augmented_images_on_one_core(capsys, tmp_path, side):
         for start in range(0, len(order), 64):
             batch = slice(start, start + 64)
             augmentation.batch(data.train_images, order[batch], drawn, batch)
+            data.train_labels[order[batch]]
 
     def peers():
         for _ in loader(data, 64):
@@ -193,22 +194,24 @@ def test_batches_of_augmented_images_on_one_core(capsys, tmp_path, side):
     say(
         capsys,
         f"loader, {side}x{side}, us an image: PIL {each[0]:.1f}, tensors {each[1]:.1f} = {found[1]:.1f}x, "
-        f"compiled {each[2]:.1f} = {found[2]:.1f}x",
+        f"compiled {each[2]:.1f} = {found[2]:.1f}x (goal 9x, stretch 40x)",
     )
 
 
+@pytest.mark.parametrize("step", ["torch", "compiled"])
 @pytest.mark.parametrize("what", ["epochs", "networks", "images"])
-def test_twice_the_work_costs_at_most_twice(capsys, tmp_path, what):
+def test_twice_the_work_costs_at_most_twice(capsys, what, step):
     data, proxy, archs = images_like_cifar10(2048, 8), Proxy(2, 4, 8, samples=0.5, cells=1), random_cells(3)
     twice = {"epochs": replace(proxy, epochs=4), "images": replace(proxy, samples=1.0)}.get(what, proxy)
-    live = LiveEvaluator(SPACE, data, recipe=Recipe(batch_size=64), device="cpu")
+    live = LiveEvaluator(SPACE, data, recipe=Recipe(batch_size=64, step=step), device="cpu")
     seed = iter(range(100))
     once = [(arch, proxy) for arch in archs]
     doubled = [(arch, twice) for arch in archs * (2 if what == "networks" else 1)]
 
     def run(pairs):
-        live.evaluate([Trial(arch, under, seed=next(seed)) for arch, under in pairs])
+        answers = live.evaluate([Trial(arch, under, seed=next(seed)) for arch, under in pairs])
+        assert not any(answer.failure for answer in answers)
 
     run(once)
     found, _ = ratios(ROUNDS, lambda: run(doubled), lambda: run(once), clock=time.process_time)
-    say(capsys, f"twice the {what}: {found[1]:.2f} times the seconds")
+    say(capsys, f"twice the {what}, {step} steps: {found[1]:.2f} times the seconds (goal: at most 2.1)")

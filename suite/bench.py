@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from suite.spaces import SPACES
 from suite.training.data import ImageData
 from suite.training.recipe import Recipe
 from suite.training.train import BACKWARD, device_name, pick_device, threads
-from suite.types import Architecture, Proxy, Trial, Unsupported
+from suite.types import Architecture, BadInput, Proxy, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
 CELL: Architecture = (3, 2, 1, 1, 4, 3)
@@ -183,8 +183,23 @@ def measure(
     return Reached(workload.name, setting, images_s, 3600 * images_s / total, total * device_s, done / most)
 
 
-def everything(*, device: str = "auto", workers: int | None = None) -> Iterator[Machine | Reached]:
-    """The roofline, then every workload; bfloat16 where training takes it or a CPU is faster in it; compiled steps."""
+def everything(
+    *, device: str = "auto", workers: int | None = None, workloads: Sequence[str] | None = None
+) -> Iterator[Machine | Reached]:
+    """The roofline, then workloads: bfloat16 where training takes it or a CPU is faster in it, compiled steps on CPUs.
+
+    Args:
+        device: As in `pick_device`.
+        workers: Trainings side by side; None: one a core, or one on a GPU.
+        workloads: Keys of `WORKLOADS`; None: all.
+
+    Raises:
+        BadInput: There is no such workload.
+        Unsupported: The device is not there, or a workload does not fit it.
+    """
+    names = list(WORKLOADS if workloads is None else workloads)
+    if unknown := [name for name in names if name not in WORKLOADS]:
+        raise BadInput(f"bench: no proxy {unknown[0]!r}; there are {', '.join(WORKLOADS)}")
     where = pick_device(device)
     cpu = where.type == "cpu"
     many = workers or (len(os.sched_getaffinity(0)) if cpu else 1)
@@ -198,7 +213,7 @@ def everything(*, device: str = "auto", workers: int | None = None) -> Iterator[
     yield from (machine for *_, machine in settings)
     if cpu:
         settings.append(("float32", "compiled", plain))
-    for workload in WORKLOADS.values():
+    for workload in map(WORKLOADS.__getitem__, names):
         for precision, step, machine in settings:
             yield measure(
                 workload, device=str(where), workers=many, precision=precision, step=step, machine=machine

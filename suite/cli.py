@@ -12,11 +12,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from suite.types import BadInput, KendallError
+
+if TYPE_CHECKING:
+    from suite.bench import Machine, Reached
 
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     # before numpy is there. Work is spread over cores as whole trainings and blocks of draws; the matrices in between
@@ -145,41 +148,63 @@ def bench(
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, help="Trainings side by side [default: one a core, or one on a GPU].")
     ] = None,
+    proxies: Annotated[
+        list[str] | None,
+        typer.Option("--proxy", help="tiny, small, narrow, reference. Repeatable.", show_default="all"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write the figures to this file too, as JSON.")] = None,
 ) -> None:
-    """Measure what live training reaches on this machine, in about a minute."""
+    """Measure what live training reaches on this machine, in a minute or two."""
     from dataclasses import asdict
 
-    from suite.bench import Machine, everything
+    from suite.bench import Machine, Reached, everything
+    from suite.folder import unwritable, write_whole
 
-    found = list(everything(device=device, workers=workers))
-    machines = [row for row in found if isinstance(row, Machine)]
-    reached = [row for row in found if not isinstance(row, Machine)]
+    machines, reached = list[Machine](), list[Reached]()
+    for row in everything(device=device, workers=workers, workloads=proxies or None):
+        rows: list[Any] = machines if isinstance(row, Machine) else reached
+        if not as_json and not rows:
+            say(f"{row.device}, at most (a GPU, or one core):" if isinstance(row, Machine) else MEASURED)
+        rows.append(row)
+        if not as_json:
+            say(measured(row))
     content = {"machine": [asdict(row) for row in machines], "workloads": [asdict(row) for row in reached]}
     written = json.dumps(content, indent=2) + "\n"
-    if out is not None:
-        out.write_text(written, encoding="utf-8")
     if as_json:
         sys.stdout.write(written)
-        return
-    say(f"{machines[0].device}, at most (a GPU, or one core):")
-    for machine in machines:
+    else:
+        say("A candidate is 12 epochs of 25,000 images; its seconds are the device's, without validation.")
+        say("Of roofline: multiply-adds a second, of those of the matrix product on as many cores.")
+    whole = [row for row in reached if row.workload == "reference"]
+    if whole and not as_json:
+        least = min(whole, key=lambda row: row.candidate_s)
         say(
-            f"  {machine.precision}: {machine.matmul_macs_s / 1e9:,.0f} G multiply-adds/s in a matrix product, "
-            f"{machine.convolution_macs_s / 1e9:,.0f} in a 3x3 convolution; "
-            f"{machine.copy_bytes_s / 1e9:,.1f} GB/s in a copy of memory"
+            f"NAS-Bench-201's 12-epoch training (reference: C=16, N=5, 32x32): {least.candidate_s:,.0f} s in "
+            f"{least.setting}."
         )
-    say(f"{'proxy':<11}{'setting':<30}{'images/s':>10}{'candidates/h':>14}{'s each':>10}{'of matmul':>11}")
-    for row in reached:
-        figures = f"{row.images_s:>10,.0f}{row.candidates_h:>14,.1f}{row.candidate_s:>10,.0f}{row.share:>11.0%}"
-        say(f"{row.workload:<11}{row.setting:<30}{figures}")
-    say("A candidate is 12 epochs of 25,000 images, its seconds those of the device without validation.")
-    least = min((row for row in reached if row.workload == "reference"), key=lambda row: row.candidate_s)
-    say(
-        f"NAS-Bench-201's 12-epoch training (reference: C=16, N=5, 32x32): {least.candidate_s:,.0f} s in "
-        f"{least.setting}."
-    )
+    if out is not None:
+        try:
+            write_whole(out, written)
+        except OSError as error:
+            raise unwritable(out, error) from None
+
+
+MEASURED = f"{'proxy':<11}{'setting':<30}{'images/s':>10}{'candidates/h':>14}{'s a candidate':>15}{'of roofline':>13}"
+
+
+def measured(row: Machine | Reached) -> str:
+    """A line of `kendall bench`."""
+    from suite.bench import Machine
+
+    if isinstance(row, Machine):
+        return (
+            f"  {row.precision}: {row.matmul_macs_s / 1e9:,.0f} G multiply-adds/s in a matrix product, "
+            f"{row.convolution_macs_s / 1e9:,.0f} in a 3x3 convolution; "
+            f"{row.copy_bytes_s / 1e9:,.1f} GB/s in a copy of memory"
+        )
+    figures = f"{row.images_s:>10,.0f}{row.candidates_h:>14,.1f}{row.candidate_s:>15,.0f}{row.share:>13.1%}"
+    return f"{row.workload:<11}{row.setting:<30}{figures}"
 
 
 @app.command("list", epilog="Example: `kendall list --json`")
@@ -309,6 +334,7 @@ def aside(line: str) -> None:
 def say(line: str) -> None:
     """One line on the terminal, unbroken: people copy paths."""
     sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def text(value: Any) -> str:

@@ -52,13 +52,13 @@ def student(values: Sequence[float], level: float = 0.95) -> tuple[float, float,
     >>> round(mean, 2), round(low, 2), round(high, 2), round(std, 2)
     (7.0, 4.52, 9.48, 1.0)
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     mean, n = float(np.mean(values)), len(values)
     if n < 2 or not math.isfinite(mean):
         return mean, math.nan, math.nan, math.nan
     std = float(np.std(values, ddof=1))
-    half = float(t.ppf((1 + level) / 2, n - 1)) * std / math.sqrt(n)
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * std / math.sqrt(n)
     return mean, mean - half, mean + half, std
 
 

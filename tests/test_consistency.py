@@ -308,10 +308,11 @@ def _pair(proxy, truth):
     return consistency._checked(proxy, truth)
 
 
-def test_tau_replicates_are_scipys_of_the_drawn_list():
-    proxy, truth = np.round(noisy(1_500), 1)
-    w = consistency._multiplicities(1_500, 20, rng())
-    drawn = [np.repeat(np.arange(1_500), copies) for copies in w.T]
+@pytest.mark.parametrize("n", [1_500, 32_767, 33_000])  # the last in 32 bits
+def test_tau_replicates_are_scipys_of_the_drawn_list(n):
+    proxy, truth = np.round(noisy(n), 1)
+    w = consistency._multiplicities(n, 20, rng())
+    drawn = [np.repeat(np.arange(n), copies) for copies in w.T]
     expected = [stats.kendalltau(proxy[i], truth[i]).statistic for i in drawn]
     assert consistency._tau_b(consistency._Sample(_pair(proxy, truth), w)) == pytest.approx(expected, abs=1e-12)
 
@@ -328,6 +329,14 @@ def test_each_architecture_is_drawn_as_often_as_the_next():
     w = consistency._multiplicities(400, 1_000, rng())
     assert (w.sum(0) == 400).all()
     assert stats.chisquare(w.sum(1)).pvalue > 0.001
+
+
+@pytest.mark.parametrize(("n", "draws"), [(2, 3), (50, 2_621), (30_000, 33), (40_000, 5)])  # the last: of 32 bits
+def test_draws_are_those_of_numpy(n, draws):
+    drawn = np.random.Generator(np.random.SFC64(7)).integers(0, n, (n, draws), dtype=np.uint32)
+    expected = np.stack([np.bincount(column, minlength=n) for column in drawn.T], axis=1)
+    w = consistency._multiplicities(n, draws, np.random.Generator(np.random.SFC64(7)))
+    assert np.array_equal(w, expected)
 
 
 def test_the_same_seed_draws_the_same_whatever_the_cores_and_the_global_state(monkeypatch):

@@ -17,8 +17,8 @@ import pytest
 import torch
 from harness import command, live_content, rows, surroundings, write_spec
 
-from suite import cli, jobs
-from suite.bench import CELL, WORKLOADS, Machine, Reached, measure, roofline
+from suite import jobs
+from suite.bench import CELL, WORKLOADS, Machine, measure, roofline
 from suite.consistency import bootstrap, kendall_tau
 from suite.evaluators.live import LiveEvaluator
 from suite.evaluators.recorded import Log, Recorded
@@ -345,19 +345,3 @@ def test_the_roofline_is_measured_in_every_part():
     assert 1e8 < machine.convolution_macs_s < 1e12
     assert 1e8 < machine.matmul_macs_s < 1e12
     assert 1e8 < machine.copy_bytes_s < 1e12
-
-
-def test_the_benchmarks_figures_are_printed_as_json_and_written(tmp_path, monkeypatch, capsys):
-    found = [Machine("CPU", "float32", 4e9, 3e9, 2e9), Reached("reference", "1 worker, float32", 5.0, 6.0, 7.0, 0.5)]
-    monkeypatch.setattr("suite.bench.everything", lambda **_: iter(found))
-    for words in (["--json", "--out", str(tmp_path / "bench.json")], []):
-        monkeypatch.setattr("sys.argv", ["kendall", "bench", *words])
-        with pytest.raises(SystemExit):
-            cli.main()
-    printed, _, plain = capsys.readouterr().out.partition("\n}\n")
-    content = json.loads((tmp_path / "bench.json").read_text())
-    assert json.loads(printed + "}") == content
-    assert content["machine"][0]["copy_bytes_s"] == 2e9
-    assert content["workloads"][0]["candidate_s"] == 7.0
-    for figure in ("4 G multiply-adds/s", "3 in a 3x3", "2.0 GB/s", "50%", "12-epoch training", "7 s in 1 worker"):
-        assert figure in plain

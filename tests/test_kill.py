@@ -142,6 +142,25 @@ def test_a_killed_live_study_trains_the_rest_and_finds_the_same(tmp_path):
     assert measured(out) == measured(reference)
 
 
+@pytest.mark.parametrize("kind", ["run", "study"])
+def test_a_finished_job_run_again_trains_and_records_nothing(tmp_path, monkeypatch, kind):
+    searchers = ["random_search", "gdas"]
+    content = live_content(searchers=searchers, seeds=1, budget={"evaluations": 2})
+    spec = write_spec(tmp_path / "spec.toml", content if kind == "run" else live_study_content())
+    out = whole(spec, kind, tmp_path / "out")
+    found, recorded = measured(out), complete_lines(out / "trials.jsonl")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("asked again")
+
+    for name in ("epoch", "evaluate"):
+        monkeypatch.setattr(Trainer, name, refuse)
+    monkeypatch.setattr("suite.training.differentiable.Search.epoch", refuse)
+    monkeypatch.setattr(Log, "append", refuse)
+    assert measured(whole(spec, kind, out)) == found
+    assert complete_lines(out / "trials.jsonl") == recorded
+
+
 # The worst moment: a stage is trained and its checkpoint written, but its line is not in the log
 
 

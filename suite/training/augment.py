@@ -98,13 +98,13 @@ class Augmentation:
         self.scale = torch.tensor([1 / (255 * deviation) for deviation in std], device=device)[:, None, None]
         shift = [-centre / deviation for centre, deviation in zip(mean, std, strict=True)]
         self.shift = torch.tensor(shift, device=device)[:, None, None]
-        self.levels: Tensor | None = None
-        """Once compiled: what each level of each channel becomes, shape (channels, 256)."""
+        self.rows: tuple[np.ndarray, np.ndarray] | None = None
+        """Once compiled: scale and shift of each value in a row of pixels, channels last, shape (side * channels,)."""
 
     def compile(self) -> None:
         """From now on a batch is one compiled pass on the CPU, with the same results; loads for half a second, once."""
-        every = torch.arange(256, dtype=torch.uint8).expand(len(self.scale), -1).T[:, :, None, None]
-        self.levels = self.normalise(every)[:, :, 0, 0].T.contiguous()
+        scale, shift = (each.repeat(self.side, 1, 1).flatten().numpy() for each in (self.scale, self.shift))
+        self.rows = scale, shift
         compiled()
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -126,12 +126,12 @@ class Augmentation:
 
     def batch(self, pool: Tensor, chosen: Tensor, drawn: dict[str, Tensor], batch: slice) -> Tensor:
         """Training images of a batch by their places in a pool, as `__call__` of those."""
-        if self.levels is None:
+        if self.rows is None:
             return self(pool[chosen], drawn, batch)
         made = torch.empty((len(chosen), *pool.shape[1:]), memory_format=torch.channels_last)
         draws = [drawn[name][batch].numpy() for name in ("top", "left", "mirrored", "row", "column")]
         written = made.permute(0, 2, 3, 1).numpy()
-        compiled()(pool.numpy(), chosen.numpy(), self.levels.numpy(), *draws, self.padding, self.cutout, written)
+        compiled()(pool.numpy(), chosen.numpy(), *self.rows, *draws, self.padding, self.cutout, written)
         return made
 
     def __call__(self, images: Tensor, drawn: dict[str, Tensor], batch: slice) -> Tensor:
@@ -143,36 +143,37 @@ class Augmentation:
 
 
 def gather(
-    pool: Any, chosen: Any, levels: Any, top: Any, left: Any, mirrored: Any, row: Any, column: Any,
+    pool: Any, chosen: Any, scale: Any, shift: Any, top: Any, left: Any, mirrored: Any, row: Any, column: Any,
     padding: int, cutout: int, made: Any,
 ) -> None:  # fmt: skip
-    """Into `made`, shape (n, h, w, c): images of `pool`, shape (all, c, h, w), cropped, mirrored, normalised, cut."""
+    """Into `made`, shape (n, h, w, c): images of `pool`, shape (all, c, h, w), cropped, mirrored, normalised, cut.
+
+    A row of pixels is put together in bytes; what then turns it into floats is vector instructions.
+    """
     n, h, w, c = made.shape
+    floats = made.reshape(n, h, w * c)
+    pixels = np.empty(w * c, np.uint8)
     for i in range(n):
         up, aside = top[i] - padding, left[i] - padding
         first = aside if mirrored[i] else -aside  # column that shows column 0 or, mirrored, the last
         begin, end = max(first, 0), min(first + w, w)
         high, start = row[i] - cutout // 2, column[i] - cutout // 2
         for y in range(h):
-            out = made[i, y]
-            inside = 0 <= y + up < h
-            for k in range(c):
-                black = levels[k, 0]
-                for x in range(begin if inside else w):
-                    out[x, k] = black
-                if not inside:
-                    continue
-                line, level = pool[chosen[i], k, y + up], levels[k]
-                if mirrored[i]:
-                    for x in range(begin, end):
-                        out[x, k] = level[line[w - 1 - x + aside]]
-                else:
-                    for x in range(begin, end):
-                        out[x, k] = level[line[x + aside]]
-                for x in range(end, w):
-                    out[x, k] = black
+            pixels[:] = 0
+            if 0 <= y + up < h:
+                for k in range(c):
+                    line = pool[chosen[i], k, y + up]
+                    if mirrored[i]:
+                        for x in range(begin, end):
+                            pixels[x * c + k] = line[w - 1 - x + aside]
+                    else:
+                        for x in range(begin, end):
+                            pixels[x * c + k] = line[x + aside]
+            out = floats[i, y]
+            for place in range(w * c):
+                out[place] = np.float32(pixels[place]) * scale[place] + shift[place]
             if high <= y < high + cutout:
-                out[max(start, 0) : max(start + cutout, 0)] = 0.0
+                made[i, y, max(start, 0) : max(start + cutout, 0)] = 0.0
 
 
 @functools.cache
@@ -184,6 +185,7 @@ def compiled() -> Callable[..., None]:
         made: Callable[..., None] = numba.njit(nogil=True, cache=True)(gather)
     except RuntimeError:  # no folder to write the cache to
         made = numba.njit(nogil=True)(gather)
-    none, one, no = np.zeros(1, np.int64), np.zeros((1, 1, 1, 1), np.float32), np.zeros(1, bool)
-    made(np.zeros((1, 1, 1, 1), np.uint8), none, np.zeros((1, 256), np.float32), none, none, no, none, none, 0, 0, one)
+    none, one, no = np.zeros(1, np.int64), np.zeros(1, np.float32), np.zeros(1, bool)
+    image = np.zeros((1, 1, 1, 1), np.uint8)
+    made(image, none, one, one, none, none, no, none, none, 0, 0, image.astype(np.float32))
     return made
