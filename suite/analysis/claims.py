@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from suite.analysis.factors import EXPONENTS
 from suite.analysis.taus import Errors, Floats, checked, taus
+from suite.consistency import widened
 from suite.types import BadInput, Proxy
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
@@ -134,7 +135,9 @@ def few_epochs_discard_the_bad(
     """The share of pairs, one of the truly worst quarter and one of the rest, that the fewest epochs order rightly.
 
     Equal errors count half. Mean over the groups of proxies that differ in epochs only, each by its fewest epochs; a
-    draw is of networks and decides anew which are the worst quarter. Interval: logit +- t(n - 1) standard deviations.
+    draw is of networks and decides anew which are the worst quarter. Interval: logit +- t(n - 1) standard deviations,
+    and no surer of either side of `SURE` than chance allows: on fewer than 17 networks all can be ordered rightly with
+    a true share of `SURE`.
     """
     from scipy.special import expit, logit, stdtrit
 
@@ -149,6 +152,9 @@ def few_epochs_discard_the_bad(
         drawn[draw] = _right_order(x[:, rows], truth[rows])
     held = np.clip(np.append(drawn, share), 0.5 / n**2, 1 - 0.5 / n**2)
     margin = float(stdtrit(n - 1, (1 + level) / 2)) * float(logit(held[:-1]).std(ddof=1))
+    bad = max(n // 4, 1)
+    chance = _all_before(n - bad, bad, SURE / (1 - SURE)) if share > SURE else _all_before(bad, n - bad, 1 / SURE - 1)
+    margin = widened(margin, float(logit(held[-1]) - logit(SURE)), n, level, chance)
     low, high = (float(expit(logit(held[-1]) + side * margin)) for side in (-1, 1))
     return Claim(
         "few_epochs_discard_the_bad", "few epochs suffice to discard the clearly bad",
@@ -237,6 +243,14 @@ def _contrast(
 
 def _verdict(low: float, high: float) -> str:
     return SUPPORTED if low > 0 else CONTRADICTED if high < 0 else UNDECIDED
+
+
+def _all_before(first: int, others: int, odds: float) -> float:
+    """The chance that all of one group are ranked above all of another if each pair is with these odds.
+
+    After Plackett and Luce: the next rank goes to each network left in proportion to its weight.
+    """
+    return math.prod(odds * left / (odds * left + others) for left in range(1, first + 1))
 
 
 def _right_order(x: Floats, truth: Floats) -> float:
