@@ -1,7 +1,7 @@
 """The study of 15,625 networks x 40 proxies x 10,000 draws: time, CPU time and memory.
 
 python benchmarks/bench_study.py [threads]      # all measures on shared draws, in this process
-python benchmarks/bench_study.py --whole        # `kendall study` on a made-up table as a user runs it, and `kendall report`
+python benchmarks/bench_study.py --whole        # `kendall study` and `kendall report` on a made-up table
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy as np
 
 from suite.resampling import resample
 from suite.spaces.nas_bench_201 import NASBench201
-from suite.tables.base import Block, Setting, Table
+from suite.tables.base import NUMBERS, Block, Setting, Table
 from suite.types import Proxy
 
 NETWORKS, PROXIES, DRAWS = 15_625, 40, 10_000
-SPEC = f"""
+SPEC = f"""\
 name = "whole"
 space = "nas_bench_201"
 datasets = ["cifar10"]
@@ -69,11 +69,13 @@ def made_up(path: Path) -> list[Proxy]:
 
 def column(proxy: Proxy, split: str, error: np.ndarray) -> Block:
     """One answer a network, accuracies to two digits."""
-    ones = np.ones((NETWORKS, 1))
+    unknown = np.full((NETWORKS, 1), np.nan)
     seconds = proxy.epochs * proxy.samples * proxy.channels**2 * proxy.resolution**2 / 1e5
     return Block(
-        Setting("cifar10", proxy, proxy.epochs, split), False, np.ones(NETWORKS, np.int64), np.zeros((NETWORKS, 1), int),
-        {"error": np.clip(np.round(error, 2), 0, 100)[:, None], "device_s": seconds * ones},
+        Setting("cifar10", proxy, proxy.epochs, split), False, np.ones(NETWORKS, np.int64),
+        np.zeros((NETWORKS, 1), np.int64),
+        {**dict.fromkeys(NUMBERS, unknown), "error": np.clip(np.round(error, 2), 0, 100)[:, None],
+         "device_s": np.full((NETWORKS, 1), seconds)},
         {name: (np.zeros((NETWORKS, 1), np.int64), (word,)) for name, word in
          (("device", "made up"), ("source", "made up"), ("failure", ""))},
     )  # fmt: skip

@@ -97,7 +97,8 @@ class CondenseNet(SearchSpace):
         if proxy.resolution % 4:
             raise Unsupported(
                 f"{self.name}: resolution {proxy.resolution} is too small or uneven for two poolings; "
-                f"use a multiple of 4: {max(4, proxy.resolution // 4 * 4)} or {proxy.resolution // 4 * 4 + 4}"
+                f"use a multiple of 4, {f'{proxy.resolution // 4 * 4} or ' if proxy.resolution > 4 else ''}"
+                f"{proxy.resolution // 4 * 4 + 4}"
             )
         for name, asked, least in (("channels", proxy.channels, 3), ("cells", depth(proxy), STAGES[-1] // 2)):
             if asked < least:

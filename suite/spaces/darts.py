@@ -323,7 +323,8 @@ class _Cells(SearchSpace):
         if proxy.resolution % 4:
             raise Unsupported(
                 f"{self.name}: resolution {proxy.resolution} is too small or uneven for two strides of 2; "
-                f"use a multiple of 4: {max(4, proxy.resolution // 4 * 4)} or {proxy.resolution // 4 * 4 + 4}"
+                f"use a multiple of 4, {f'{proxy.resolution // 4 * 4} or ' if proxy.resolution > 4 else ''}"
+                f"{proxy.resolution // 4 * 4 + 4}"
             )
         if depth(proxy) < 3:
             raise Unsupported(f"{self.name}: {depth(proxy)} cells are too few for two reductions; use at least 3")

@@ -87,7 +87,8 @@ class NASBench201(SearchSpace):
         if proxy.resolution % 4:
             raise Unsupported(
                 f"{self.name}: resolution {proxy.resolution} is too small or uneven for two strides of 2; "
-                f"use a multiple of 4: {max(4, proxy.resolution // 4 * 4)} or {proxy.resolution // 4 * 4 + 4}"
+                f"use a multiple of 4, {f'{proxy.resolution // 4 * 4} or ' if proxy.resolution > 4 else ''}"
+                f"{proxy.resolution // 4 * 4 + 4}"
             )
 
     def depth(self, proxy: Proxy) -> int:
