@@ -189,7 +189,7 @@ def test_what_is_no_architecture_is_refused_in_one_line(space, text, says):
     ("space", "proxy", "says"),
     [
         (ALEX, Proxy(1, 4, 8, cells=3), "its depth is a decision, so a proxy cannot ask for 3 cells; leave cells out"),
-        (DENSE, Proxy(1, 16, 6), "use a multiple of 4, 4 or 8"),
+        (DENSE, Proxy(1, 16, 6), "use a multiple of 4: 4 or 8"),
         (DENSE, Proxy(1, 2, 8), "under channels 2 different growths become the same; use at least 3"),
         (DENSE, Proxy(1, 16, 8, cells=6), "under cells 6 different stages become the same; use at least 7"),
     ],

@@ -271,5 +271,5 @@ def _right_order(x: npt.NDArray[np.int32], truth: npt.NDArray[np.int32]) -> floa
     for codes in x:
         bad = np.bincount(codes[worst], minlength=n)
         rest = np.bincount(codes, minlength=n) - bad
-        right += bad @ (np.cumsum(rest) - rest / 2)
+        right += float(bad @ (np.cumsum(rest) - rest / 2))
     return float(right / len(x) / len(worst) / (n - len(worst)))
