@@ -7,7 +7,9 @@ two together draw by draw.
 
 Seeds are drawn too, where there are several: they are shared by all networks (a seed decides which images, in which
 order), so another seed moves all networks at once, and a bootstrap over networks alone does not see it. Blocks of draws
-take turns with what can be drawn from the seeds, each as often as it is likely.
+take turns with what can be drawn from the seeds, each as often as it is likely. What each network's own noise under a
+seed adds is then counted twice, as by any bootstrap of crossed factors; the intervals of the correlations take it off
+again (`of_seeds`), those of the other measures and of differences are the wider for it.
 
 Source: bootstrap of crossed factors: Owen, "The Pigeonhole Bootstrap", Annals of Applied Statistics 1(2), 2007.
 """
