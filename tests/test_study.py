@@ -274,6 +274,17 @@ def test_a_wrong_proxy_is_refused_before_a_folder_is_made(tmp_path, values, said
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_of_another_spec_is_refused_before_anything_is_timed_and_stays_as_it_is(tmp_path):
+    out = live(tmp_path / "out")
+    held = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    said: list[str] = []
+    changed = check(StudySpec, live_study_content(draws=200), "test")
+    with pytest.raises(BadInput, match="holds results of another spec .draws was 100, is 200.; choose another --out"):
+        jobs.conduct(changed, out, base=tmp_path, command="k", announce=said.append)
+    assert not said
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == held
+
+
 LIVE = {
     "a resolution below the strides": ({"proxies": [{"epochs": 1, "resolution": 2}]}, "resolution 2 is too small"),
     "fewer images than classes": ({"proxies": [{"epochs": 1, "samples": 0.001}]}, "are fewer than its 10 classes"),
