@@ -234,7 +234,8 @@ def bootstrap(
 
     The correlations get value +- t(n - 1) * (standard deviation of the replicates) on Fisher's z scale; for the taus
     three quarters of what the bootstrap adds to the variance of few architectures are taken off first (a bootstrap
-    counts the noise of single pairs three times: 1.5 times jackknife minus unbiased variance of a U-statistic). The
+    counts the noise of single pairs three times: 1.5 times jackknife minus unbiased variance of a U-statistic). Without
+    any disagreement there is no variance to go by: then the other end is that of `of_perfect`. The
     other measures, and tau among the best, get percentiles of the replicates: these say what a different sample of
     architectures could have shown, and are no confidence intervals at small n. Measured coverage: docs/consistency.md.
 
@@ -850,7 +851,7 @@ def of_perfect(sizes: npt.NDArray[np.intp], level: float) -> float:
     """The lower end for a tau of 1: the tau at which a sample without disagreement is just not too rare.
 
     Rankings at that tau are taken to be Mallows': each pair out of order makes one less likely by the same factor q.
-    With equal truths the sum over all rankings is a q-multinomial.
+    With equal truths the sum over all rankings is a q-multinomial. Spearman's and the weighted tau take the same end.
 
     Args:
         sizes: How many architectures share each of the true values.

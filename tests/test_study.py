@@ -279,7 +279,7 @@ def test_a_folder_of_another_spec_is_refused_before_anything_is_timed_and_stays_
     held = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     said: list[str] = []
     changed = check(StudySpec, live_study_content(draws=200), "test")
-    with pytest.raises(BadInput, match="holds results of another spec .draws was 100, is 200.; choose another --out"):
+    with pytest.raises(BadInput, match=r"holds results of another spec .draws was 100, is 200.; choose another --out"):
         jobs.conduct(changed, out, base=tmp_path, command="k", announce=said.append)
     assert not said
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == held
