@@ -235,7 +235,8 @@ def bootstrap(
 
     The correlations get value +- t(n - 1) * (standard deviation of the replicates) on Fisher's z scale; for the taus
     three quarters of what the bootstrap adds to the variance of few architectures are taken off first (a bootstrap
-    counts the noise of single pairs three times: 1.5 times jackknife minus unbiased variance of a U-statistic). The
+    counts the noise of single pairs three times: 1.5 times jackknife minus unbiased variance of a U-statistic). Without
+    any disagreement there is no variance to go by: then the other end is that of `of_perfect`. The
     other measures, and tau among the best, get percentiles of the replicates: these say what a different sample of
     architectures could have shown, and are no confidence intervals at small n. Measured coverage: docs/consistency.md.
 
@@ -274,9 +275,10 @@ def bootstrap(
     limits = {}
     for name, value, drawn in zip(names, values, replicates, strict=True):
         if name in _VARIANT:
-            limits[name] = _fisher(value, drawn, pair.n, level, _excess(pair.n, [_kernel(pair, _VARIANT[name])]))
+            excess = _excess(pair.n, [_kernel(pair, _VARIANT[name])])
+            limits[name] = _fisher(value, _variance(drawn), pair.y.ranks, level, excess)
         elif name in _FISHER:
-            limits[name] = _fisher(value, drawn, pair.n, level)
+            limits[name] = _fisher(value, _variance(drawn), pair.y.ranks, level)
         else:
             limits[name] = _percentiles(value, drawn, pair.n, level)
     return {
@@ -329,10 +331,6 @@ def compare(
 def difference(value: float, drawn: Floats, truth: npt.NDArray[np.intp], level: float, excess: float) -> Interval:
     """The interval of a difference of two tau-b that `compare` makes of its draws.
 
-    Where all draws are equal (one proxy orders all architectures rightly and the other all wrongly) no resampling can
-    tell how sure that is; then its p-value is twice the probability that a random order is right throughout, and the
-    interval follows from it.
-
     Args:
         value: Of the sample.
         drawn: Differences in the draws, shape (draws,); nan where one cannot be ranked.
@@ -342,17 +340,41 @@ def difference(value: float, drawn: Floats, truth: npt.NDArray[np.intp], level: 
     """
     from scipy.special import stdtrit
 
-    n, known = len(truth), drawn[np.isfinite(drawn)]
-    if n < 3 or len(known) < 2 or not math.isfinite(value):
+    n, variance = len(truth), _variance(drawn)
+    if n < 3 or not (math.isfinite(value) and math.isfinite(variance)):
         return Interval(value, math.nan, math.nan, level, len(drawn), n)
-    t = float(stdtrit(n - 1, (1 + level) / 2))
-    variance = float(known.var(ddof=1))
-    margin = t * math.sqrt(max(variance - excess, variance / 2))
-    if abs(value) > 1e-12 and margin < 1e-9:
-        orders = math.exp(sum(math.lgamma(size + 1) for size in np.bincount(truth).tolist()) - math.lgamma(n + 1))
-        chance = float(stdtrit(n - 1, max(1 - orders, 0.5)))  # two-sided: 2 orders
-        margin = t * abs(value) / chance if chance > 0 else math.inf
+    margin = float(stdtrit(n - 1, (1 + level) / 2)) * math.sqrt(max(variance - excess, variance / 2))
+    margin = widened(margin, value, n, level, by_chance(np.unique(truth, return_counts=True)[1]))
     return Interval(value, max(value - margin, -2.0), min(value + margin, 2.0), level, len(drawn), n)
+
+
+def by_chance(sizes: npt.NDArray[np.intp]) -> float:
+    """The probability that an order drawn at random is right throughout; equal truths may stand in any order.
+
+    Args:
+        sizes: How many architectures share each of the true values.
+
+    >>> round(1 / by_chance(np.array([1, 1, 1, 1]))), round(1 / by_chance(np.array([1, 2, 1])))
+    (24, 12)
+    """
+    return math.exp(sum(math.lgamma(size + 1) for size in sizes.tolist()) - math.lgamma(int(sizes.sum()) + 1))
+
+
+def widened(margin: float, value: float, n: int, level: float, chance: float) -> float:
+    """A margin of t(n - 1) standard errors, at least so wide that the p-value of 0 is twice `chance`, two-sided.
+
+    An estimated variance of few architectures may be 0, or next to it, where nothing is known: if one proxy orders 3 of
+    them rightly and another wrongly, no draw differs. Whatever the variance says, no result is surer than that chance
+    brings about the best there is (`by_chance`): with 3 architectures no difference is ever found, with 4 one-sided at
+    best. From 10 on the bound is below 1e-6.
+    """
+    from scipy.special import stdtrit
+
+    if chance < 1e-15:  # and no quantile is known so far out
+        return margin
+    t, most = float(stdtrit(n - 1, (1 + level) / 2)), -float(stdtrit(n - 1, min(chance, 0.5)))
+    least = t * abs(value) / most if most > 0 else math.inf if abs(value) > 1e-12 else 0.0
+    return max(margin, least)
 
 
 def noise_ceiling(
@@ -436,7 +458,10 @@ def ceiling(
 
     (value,), (drawn,) = _resample(statistics, len(used), draws, rng, level)
     excess = _excess(len(used), [partial(share, rows, pair) for rows, pair in parts])
-    return Interval(float(value), *_fisher(value, drawn, len(used), level, excess), level, draws, len(used))
+    ranks = np.arange(len(used))
+    if all(len(rows) == len(used) for rows, _ in parts):
+        ranks = parts[0][1].y.ranks
+    return Interval(float(value), *_fisher(value, _variance(drawn), ranks, level, excess), level, draws, len(used))
 
 
 class _Ranking:
@@ -830,22 +855,73 @@ def _excess(n: int, kernels: Iterable[Callable[[], Floats]]) -> float:
     return max(excess, 0.0)  # nan stays: there is no value either
 
 
-def _margin(value: float, drawn: Floats, n: int, level: float, excess: float) -> float:
+def _variance(drawn: Floats) -> float:
+    """Of the draws that can be ranked; nan if fewer than two can."""
+    known = drawn[np.isfinite(drawn)]
+    return float(known.var(ddof=1)) if len(known) >= 2 else math.nan
+
+
+def _fisher(
+    value: float, variance: float, truth: npt.NDArray[np.intp], level: float, excess: float = 0.0
+) -> tuple[float, float]:
     from scipy.special import stdtrit
 
-    drawn = drawn[np.isfinite(drawn)]
-    if n < 3 or len(drawn) < 2 or not math.isfinite(value):
-        return math.nan
-    variance = drawn.var(ddof=1)
-    return float(stdtrit(n - 1, (1 + level) / 2) * math.sqrt(max(variance - 1.5 * excess, variance / 3)))
-
-
-def _fisher(value: float, drawn: Floats, n: int, level: float, excess: float = 0.0) -> tuple[float, float]:
-    margin = _margin(value, drawn, n, level, excess)
+    n = len(truth)
+    if n < 3 or not (math.isfinite(value) and math.isfinite(variance)):
+        return math.nan, math.nan
     if abs(value) >= 1 - 1e-12:  # no pair disagrees, in the sample as in any draw
-        return (math.nan, math.nan) if math.isnan(margin) else (float(value), float(value))
+        end = of_perfect(np.unique(truth, return_counts=True)[1], level)
+        return (end, float(value)) if value > 0 else (float(value), -end)
+    margin = float(stdtrit(n - 1, (1 + level) / 2)) * math.sqrt(max(variance - 1.5 * excess, variance / 3))
     z, reach = math.atanh(value), margin / (1 - value**2)
     return math.tanh(z - reach), math.tanh(z + reach)
+
+
+def of_perfect(sizes: npt.NDArray[np.intp], level: float) -> float:
+    """The lower end for a tau of 1: the tau at which a sample without disagreement is just not too rare.
+
+    Rankings at that tau are taken to be Mallows': each pair out of order makes one less likely by the same factor q.
+    With equal truths the sum over all rankings is a q-multinomial. Spearman's and the weighted tau take the same end.
+
+    Args:
+        sizes: How many architectures share each of the true values.
+        level: Of the interval; the sample has the probability (1 - level) / 2.
+
+    Source: Mallows, "Non-Null Ranking Models. I", Biometrika 44, 1957.
+
+    >>> [round(of_perfect(np.ones(n, int), 0.95), 2) for n in (3, 5, 20, 200)]
+    [-0.53, 0.2, 0.96, 1.0]
+    """
+    return _mallows(sizes, lambda log_chance, tau: log_chance > math.log((1 - level) / 2))[1]
+
+
+def perfect_by_luck(n: int, tau: float) -> float:
+    """The probability that n architectures are ranked rightly throughout where the true tau is `tau`, after Mallows.
+
+    >>> round(perfect_by_luck(20, of_perfect(np.ones(20, int), 0.95)), 6), round(perfect_by_luck(3, 0.0), 6)
+    (0.025, 0.166667)
+    """
+    return math.exp(_mallows(np.ones(n, np.intp), lambda log_chance, there: there > tau)[0])
+
+
+def _mallows(sizes: npt.NDArray[np.intp], above: Callable[[float, float], bool]) -> tuple[float, float]:
+    """Where `above` turns false: log of the chance of a ranking that is right throughout, and the expected tau."""
+    n = int(sizes.sum())
+    steps = np.concatenate([np.arange(1, n + 1), *(np.arange(1, size + 1) for size in sizes)])
+    sign = np.repeat([1.0, -1.0], n)
+    pairs = float(n**2 - (sizes**2).sum()) / 2
+
+    def at(s: float) -> tuple[float, float]:  # s = log q; -s turns every ranking round
+        x = -abs(s) * steps
+        ways = float(sign @ np.log(np.expm1(x) / np.expm1(-abs(s))))
+        swapped = float(sign @ (steps * np.exp(x) / np.expm1(x) - math.exp(-abs(s)) / np.expm1(-abs(s))))
+        return (-ways, 1 - 2 * swapped / pairs) if s < 0 else (-ways - s * pairs, 2 * swapped / pairs - 1)
+
+    low, high = -60.0, 60.0
+    for _ in range(64):
+        middle = (low + high) / 2 or 1e-9
+        low, high = (middle, high) if above(*at(middle)) else (low, middle)
+    return at(low)
 
 
 def _percentiles(value: float, drawn: Floats, n: int, level: float) -> tuple[float, float]:

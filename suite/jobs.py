@@ -106,12 +106,12 @@ def conduct(
         Unsupported: The table or space cannot serve the spec.
     """
     arenas, archs = prepared(spec, base, out)
-    if announce is not None:
-        for line in priced(spec, arenas, archs):
-            announce(line)
     space, findings = SPACES[spec.space], study.Findings(spec, command)
     with Folder(out, spec.resolved(), resume=resume) as folder:
         folder.describe(where(arenas, command))
+        if announce is not None:
+            for line in priced(spec, arenas, archs):
+                announce(line)
         with contextlib.ExitStack() as held:
             log = None if all(each.simulated for each in arenas) else held.enter_context(Log(out / TRIALS, space))
             for each in arenas:

@@ -7,7 +7,9 @@ two together draw by draw.
 
 Seeds are drawn too, where there are several: they are shared by all networks (a seed decides which images, in which
 order), so another seed moves all networks at once, and a bootstrap over networks alone does not see it. Blocks of draws
-take turns with what can be drawn from the seeds, each as often as it is likely.
+take turns with what can be drawn from the seeds, each as often as it is likely. What each network's own noise under a
+seed adds is then counted twice, as by any bootstrap of crossed factors; the intervals of the correlations take it off
+again (`of_seeds`), those of the other measures and of differences are the wider for it.
 
 Source: bootstrap of crossed factors: Owen, "The Pigeonhole Bootstrap", Annals of Applied Statistics 1(2), 2007.
 """
@@ -40,6 +42,8 @@ NAMES = tuple(MEASURES)
 """Order of the measures in all arrays."""
 TAU, TAU_A, TAU_C, WEIGHTED, SPEARMAN, OVERLAP, BEST, TOP, REGRET = range(len(NAMES))
 FRACTION, K, K_REGRET = 0.1, 10, 1
+MOST_LABELS = 32
+"""Of what can be drawn from the seeds, looked at for what they add to a variance."""
 MOST_NETWORKS = 30_000
 """Weights and their sums fit 16 bits up to here."""
 
@@ -50,6 +54,7 @@ class Draws:
 
     values: Floats  # (proxies, measures)
     replicates: Floats  # (proxies, measures, draws)
+    variances: Floats  # (proxies, measures): over networks, and what seeds add beyond the noise of single networks
     excess: Floats  # (proxies, 3): of tau, tau_a, tau_c, see `suite.consistency`
     errors: tuple[Floats, ...]  # of each proxy (seeds, n)
     truth: Floats  # (seeds, n)
@@ -69,13 +74,13 @@ class Draws:
     def interval(self, proxy: int, measure: str) -> Interval:
         """As `suite.consistency.bootstrap` makes it, from these draws."""
         m = NAMES.index(measure)
-        value, drawn, n = float(self.values[proxy, m]), self.replicates[proxy, m], self.n
+        value, n = float(self.values[proxy, m]), self.n
         if m <= TAU_C:
-            ends = _fisher(value, drawn, n, self.level, float(self.excess[proxy, m]))
+            ends = _fisher(value, float(self.variances[proxy, m]), self.ranks, self.level, float(self.excess[proxy, m]))
         elif measure in consistency._FISHER:
-            ends = _fisher(value, drawn, n, self.level)
+            ends = _fisher(value, float(self.variances[proxy, m]), self.ranks, self.level)
         else:
-            ends = _percentiles(value, drawn, n, self.level)
+            ends = _percentiles(value, self.replicates[proxy, m], n, self.level)
         return Interval(value, *ends, self.level, self.count, n)
 
     def difference(self, a: int, b: int) -> Interval:
@@ -150,9 +155,9 @@ def resample(
         best_first = _Truth.of(errors)
         return best_first, [[_Ranks.of(x, best_first) for x in column] for column in columns]
 
-    judge, rankings = ranked(whole)
+    judge, rankings_of_all = ranked(whole)
     sample = _Weighted.of(np.ones((n, LANES), np.int16), judge)  # also compiles, once, before there are threads
-    values = np.array([seeds_mean([measured(ranks, sample)[:, 0] for ranks in of_one]) for of_one in rankings])
+    values = np.array([seeds_mean([measured(ranks, sample)[:, 0] for ranks in of_one]) for of_one in rankings_of_all])
     excess = np.array([
         [_excess_of(column, whole, variant) for variant in "bac"] if 4 <= n <= consistency.EXCESS_UP_TO else [0.0] * 3
         for column in columns
@@ -161,6 +166,8 @@ def resample(
     seeds = rng.integers(2**63, size=blocks).tolist()
     labels = list(drawn_labels(blocks, runs.shape[0], sorted({len(column) for column in columns}), rng))
     replicates = np.empty((len(columns), len(NAMES), blocks * LANES))
+    seeded = runs.shape[0] > 1 or max(map(len, columns), default=1) > 1
+    steady = np.empty_like(replicates) if seeded else replicates  # the same networks, all seeds
     drawn = {of_truth for of_truth, _ in labels}  # every ranking that is needed, once
     by_truth = {of_truth: ranked(runs[list(of_truth)].mean(axis=0)) for of_truth in sorted(drawn)}
 
@@ -173,10 +180,46 @@ def resample(
             found = [measured(of_one[seed], weighted) for seed in sorted(set(chosen))]
             shares = [chosen.count(seed) for seed in sorted(set(chosen))]
             replicates[place, :, number * LANES : (number + 1) * LANES] = seeds_mean(found, shares)
+        if seeded:
+            weighted = _Weighted.of(weighted.w, judge)
+            for place, of_one in enumerate(rankings_of_all):
+                found = [measured(ranks, weighted) for ranks in of_one]
+                steady[place, :, number * LANES : (number + 1) * LANES] = seeds_mean(found)
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         list(pool.map(block, range(blocks)))
-    return Draws(values, replicates[:, :, :draws], excess, columns, runs, level)
+    variances = np.apply_along_axis(consistency._variance, 2, steady[:, :, :draws])
+    if seeded:
+        variances = variances + of_seeds(columns, runs, labels[:MOST_LABELS], sample.w, rng)
+    return Draws(values, replicates[:, :, :draws], variances, excess, columns, runs, level)
+
+
+def of_seeds(
+    columns: Sequence[Floats], runs: Floats, labels: Sequence[tuple[tuple[int, ...], dict[int, tuple[int, ...]]]],
+    whole: Array, rng: np.random.Generator,
+) -> Floats:  # fmt: skip
+    """What seeds add to the variance of each measure beyond the noise of single networks, (proxies, measures).
+
+    A network's own noise under a seed is already in the draws of networks; drawing seeds counts it again. Only what is
+    common to networks, which moves a measure under a seed more than noise would, has to come on top. So: the variance
+    between what can be drawn from the seeds, less the same after seeds were shuffled within each network, afresh for
+    everything drawn.
+    """
+    found = np.empty((2, len(labels), len(columns), len(NAMES)))
+    for number, (of_truth, of_proxy) in enumerate(labels):
+        for shuffled in (0, 1):
+            judges, seen = (runs, columns) if not shuffled else (
+                rng.permuted(runs, axis=0), [rng.permuted(column, axis=0) for column in columns]
+            )  # fmt: skip
+            best_first = _Truth.of(judges[list(of_truth)].mean(axis=0))
+            weighted = _Weighted.of(whole, best_first)
+            for place, column in enumerate(seen):
+                chosen = of_proxy[len(column)]
+                taus = [measured(_Ranks.of(column[seed], best_first), weighted)[:, 0] for seed in sorted(set(chosen))]
+                found[shuffled, number, place] = seeds_mean(taus, [chosen.count(seed) for seed in sorted(set(chosen))])
+    real, noise = (np.apply_along_axis(consistency._variance, 0, one) for one in found)
+    more: Floats = np.nan_to_num(np.maximum(real - noise, 0.0))
+    return more
 
 
 def seeds_mean(found: Sequence[Floats], shares: Sequence[int] | None = None) -> Floats:

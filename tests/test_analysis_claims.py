@@ -110,6 +110,42 @@ def test_adjusting_widens_every_interval_and_keeps_what_is_not_testable():
     assert list(CLAIMS) == [claim.name for claim in together]
 
 
+FEW = [Proxy(10, 16, 32, 1.0), Proxy(20, 16, 32, 0.5), Proxy(10, 16, 16, 1.0), Proxy(10, 8, 32, 1.0),
+       Proxy(5, 16, 32, 1.0)]  # fmt: skip
+
+
+def wrong_verdicts(n, noise, repeats):
+    """Of proxies that are all as good: verdicts on the three claims about differences."""
+    wrong = dict.fromkeys(list(CLAIMS)[:3], 0)
+    for seed in range(repeats):
+        errors, truth, settings = study(lambda p: noise, FEW, n, seed)
+        for name in wrong:
+            claim = CLAIMS[name](errors, truth, settings, 0, np.random.default_rng(0), 0.95)
+            wrong[name] += claim.verdict != UNDECIDED
+    return max(wrong.values()) / repeats
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 6, 8])
+def test_few_networks_decide_nothing_that_is_not_there(n):
+    assert wrong_verdicts(n, 20.0, 60) <= (0.05 + 3 * np.sqrt(0.05 * 0.95 / 60) if n > 3 else 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [0.3, 1.0, 20.0])
+@pytest.mark.parametrize("n", [3, 4, 5, 6, 8])
+def test_claims_hold_their_level_on_few_networks(n, noise):
+    rate = wrong_verdicts(n, noise, 500)
+    print(f"\nwrong verdicts, n = {n}, noise {noise}: {100 * rate:.1f} %")
+    assert rate <= (0.05 + 3 * np.sqrt(0.05 * 0.95 / 500) if n > 3 else 0)
+
+
+@pytest.mark.parametrize("n", [3, 5, 8, 12, 40])
+def test_a_share_ordered_rightly_throughout_proves_what_chance_would_not_bring_about(n):
+    truth, proxy = np.arange(float(n)), Proxy(5, 16, 32)
+    claim = CLAIMS["few_epochs_discard_the_bad"]({"p": truth}, truth, {"p": proxy}, 200, np.random.default_rng(0), 0.95)
+    assert claim.verdict == (SUPPORTED if n == 40 else UNDECIDED)
+
+
 @pytest.mark.slow
 def test_undecided_is_the_verdict_19_times_in_20_when_nothing_is_built_in():
     grid = [Proxy(10, 16, 32, 1.0), Proxy(20, 16, 32, 0.5), Proxy(10, 16, 16, 1.0), Proxy(10, 8, 32, 1.0)]

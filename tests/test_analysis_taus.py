@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from suite.analysis.differences import p_value
 from suite.analysis.taus import _row_sums, checked, covariances, kernel, taus
 from suite.consistency import bootstrap, compare, kendall_tau
 from suite.types import BadInput
@@ -102,6 +103,14 @@ def test_what_cannot_be_ranked_is_refused_by_name(errors, truth, line):
 def test_three_networks_are_enough_for_a_wide_interval():
     found = taus({"p": [1, 2, 3], "q": [2, 1, 3]}, [1, 3, 2]).interval([1, -1])
     assert found.high - found.low > 1
+
+
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_a_variance_of_0_on_few_networks_is_no_proof(n):
+    truth = np.arange(float(n))
+    found = taus({"right": truth, "wrong": -truth}, truth)
+    assert p_value(found.interval([1, -1])) == pytest.approx(2 / math.factorial(n))
+    assert p_value(taus({"a": truth, "b": truth}, truth).interval([1, -1])) == 1
 
 
 def test_a_perfect_tau_has_no_fisher_z():

@@ -213,6 +213,47 @@ def test_what_a_user_can_put_right_is_one_line(words, tmp_path, monkeypatch, cap
     assert after == before
 
 
+STUDIES = {
+    "two networks": ({"architectures": {"count": 2}}, "architectures: a ranking needs at least 3 networks, not 2"),
+    "a file of two": (
+        {"architectures": {"file": "two.txt"}},
+        "architectures: a ranking needs at least 3 networks, not 2",
+    ),
+    "an unknown network": (
+        {"architectures": {"file": "odd.txt"}},
+        "odd.txt:3: .* not eight digits of 0, 1, 2: 'x'; one .*",
+    ),
+    "a network twice": (
+        {"architectures": {"file": "twice.txt"}},
+        "twice.txt:3: 00000000 stands in line 1 already; give .*",
+    ),
+    "no draws": ({"draws": 0}, ".*draws: input should be greater than or equal to 100, not 0"),
+    "one draw": ({"draws": 1}, ".*draws: input should be greater than or equal to 100, not 1"),
+    "no full training": ({"full_seeds": 0}, ".*full_seeds: input should be greater than or equal to 1, not 0"),
+    "no proxies": ({"proxies": []}, ".*proxies: must not be empty"),
+    "a proxy twice": ({"proxies": [{"epochs": 10}] * 2}, "proxies: e10 c32 r32 s1 is there twice; give it once"),
+    "a proxy that there is not": (
+        {"proxies": [{"epochs": 7}]},
+        "table:toy holds no e7 .*; it holds e10 c32 r32 s1 at .*",
+    ),
+    "a stage that was not read": ({"proxies": [{"epochs": 10, "stages": 3}]}, ".* was not read at 3; there are 5, 10"),
+    "a reference that there is not": ({"reference": "e9"}, "reference: no proxy 'e9' in this study: .*"),
+}
+
+
+@pytest.mark.parametrize("what", STUDIES)
+def test_a_study_that_cannot_be_is_one_line_and_no_folder(what, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two.txt").write_text("00000000\n\n# none\n00000001\n")
+    (tmp_path / "odd.txt").write_text("00000000\n\nx\n00000001\n")
+    (tmp_path / "twice.txt").write_text("00000000\n00000001\n00000000\n00000002\n")
+    values, line = STUDIES[what]
+    write_spec(tmp_path / "study.toml", study_content(toy_table(), **values))
+    found = refused(monkeypatch, capfd, "study", "study.toml", "--out", "out")
+    assert re.fullmatch(line, found), found
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_refusal_of_the_real_command_is_one_line_too(tmp_path):
     spec = write_spec(tmp_path / "my.toml", run_content(toy_table(), searchers=["randm_search"]))
     done = kendall("run", spec, "--out", tmp_path / "out")

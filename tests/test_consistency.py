@@ -387,10 +387,40 @@ def test_a_tiny_or_tied_sample_neither_crashes_nor_warns(pair):
             assert math.isnan(found.high)
 
 
-def test_a_perfect_sample_has_a_point_for_an_interval():
-    scores = np.arange(20.0)
-    found = bootstrap(scores, scores, draws=100, rng=rng())["tau"]
-    assert (found.low, found.value, found.high) == (1, 1, 1)
+def test_a_perfect_sample_is_as_sure_as_it_is_large():
+    lows = []
+    for n in (3, 8, 20, 200):
+        scores = np.arange(float(n))
+        found = bootstrap(scores, scores, draws=100, rng=rng())["tau"]
+        reversed_ = bootstrap(-scores, scores, draws=100, rng=rng())["tau"]
+        assert (found.value, found.high) == (1, 1)
+        assert (reversed_.low, reversed_.high) == (-1, pytest.approx(-found.low))
+        lows.append(found.low)
+    assert lows[0] < 0 < lows[1] < 0.8 < lows[2] < 0.98 < lows[3] < 1
+
+
+@pytest.mark.parametrize("truth", [[0, 1, 2, 3, 4], [0, 0, 1, 2, 2], [0, 0, 1, 1, 1]])
+def test_the_end_of_a_perfect_sample_is_that_of_all_rankings_counted(truth):
+    """Mallows' law over every order of five architectures, equal truths in any order."""
+    orders = np.array(list(itertools.permutations(range(5))))
+    pairs = [(i, j) for i, j in itertools.combinations(range(5), 2) if truth[i] < truth[j]]
+    wrong = np.sum([orders[:, i] > orders[:, j] for i, j in pairs], axis=0)
+    sizes = np.unique(truth, return_counts=True)[1]
+    q = np.exp(np.linspace(-6, 6, 4001))[:, None]
+    weight = q**wrong
+    chance = (weight * (wrong == 0)).sum(1) / weight.sum(1)
+    tau = 1 - 2 * (weight * wrong).sum(1) / weight.sum(1) / len(pairs)
+    assert consistency.of_perfect(sizes, 0.95) == pytest.approx(tau[np.argmin(abs(chance - 0.025))], abs=2e-3)
+    if len(sizes) == 5:
+        assert consistency.perfect_by_luck(5, 0.6) == pytest.approx(chance[np.argmin(abs(tau - 0.6))], abs=2e-3)
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_no_p_value_is_below_what_a_random_order_reaches(n):
+    truth = np.arange(float(n))
+    gain = compare(truth, -truth, truth, draws=50, rng=rng())
+    t = stats.t.ppf(0.975, n - 1) * gain.value / (gain.value - gain.low)
+    assert 2 * stats.t.sf(t, n - 1) == pytest.approx(2 / math.factorial(n))
 
 
 def test_the_excess_is_jackknife_minus_unbiased_variance():

@@ -227,8 +227,8 @@ def test_drawn_networks_differ_and_follow_from_seed0(tmp_path):
     assert len(set(networks(tmp_path, all=True))) == len(set(networks(tmp_path, count=SPACE.size))) == SPACE.size
 
 
-def test_a_file_of_networks_may_have_comments_and_repeats(tmp_path):
-    (tmp_path / "some.txt").write_text("# three\n00000000\n\n  00000001 \n00000002\n00000001\n", encoding="utf-8")
+def test_a_file_of_networks_may_have_comments_and_empty_lines(tmp_path):
+    (tmp_path / "some.txt").write_text("# three\n00000000\n\n  00000001 \n00000002\n\n", encoding="utf-8")
     assert networks(tmp_path, file="some.txt") == [SPACE.at(i) for i in range(3)]
 
 
@@ -239,6 +239,7 @@ NETWORKS = {
     "too many": ({"count": 6562}, "nas_bench_macro has 6561 architectures, not 6562"),
     "no file": ({"file": "nosuch.txt"}, "no file nosuch.txt, neither beside the spec nor here"),
     "a bad line": ({"file": "bad.txt"}, r"bad.txt:3: nas_bench_macro: not eight digits of 0, 1, 2: '0000000x'"),
+    "one twice": ({"file": "twice.txt"}, "twice.txt:5: 00000001 stands in line 2 already; give each network once"),
     "no text": ({"file": "binary.txt"}, r"binary.txt: no text file: "),
     "an empty file": ({"file": "empty.txt"}, "a ranking needs at least 3 networks, not 0"),
 }
@@ -247,6 +248,7 @@ NETWORKS = {
 @pytest.mark.parametrize("what", NETWORKS)
 def test_a_wrong_choice_of_networks_is_one_line(tmp_path, what):
     (tmp_path / "bad.txt").write_text("00000000\n# x\n0000000x\n")
+    (tmp_path / "twice.txt").write_text("00000000\n00000001\n\n00000002\n 00000001\n")
     (tmp_path / "binary.txt").write_bytes(b"\xff\x00")
     (tmp_path / "empty.txt").write_text("# nothing\n")
     part, said = NETWORKS[what]
@@ -261,12 +263,26 @@ def test_a_wrong_choice_of_networks_is_one_line(tmp_path, what):
         ({"proxies": [{"epochs": SHORT}, {"epochs": SHORT, "samples": 1.0}]}, "e10 c32 r32 s1 is there twice"),
         ({"proxies": [{"epochs": SHORT}, {"epochs": SHORT, "channels": 8}]}, "holds no e10 c8 r32 s1 of toys"),
         ({"full": {"epochs": 51}}, "e51 c32 r32 s1"),
+        ({"proxies": [{"epochs": [SHORT, SHORT]}]}, "e10 c32 r32 s1 is there twice; give it once"),
+        ({"reference": "e9 c32 r32 s1"}, "reference: no proxy 'e9 c32 r32 s1' in this study: did you mean 'e10"),
+        ({"reference": "nwot (published)"}, r"no proxy 'nwot \(published\)'"),
     ],
 )
 def test_a_wrong_proxy_is_refused_before_a_folder_is_made(tmp_path, values, said):
     with pytest.raises((BadInput, Unsupported), match=said):
         conducted(tmp_path / "out", **values)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_another_spec_is_refused_before_anything_is_timed_and_stays_as_it_is(tmp_path):
+    out = live(tmp_path / "out")
+    held = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    said: list[str] = []
+    changed = check(StudySpec, live_study_content(draws=200), "test")
+    with pytest.raises(BadInput, match=r"holds results of another spec .draws was 100, is 200.; choose another --out"):
+        jobs.conduct(changed, out, base=tmp_path, command="k", announce=said.append)
+    assert not said
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == held
 
 
 LIVE = {

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from suite.analysis.taus import WHOLE_UP_TO, Floats, column, covariances, kernel, unbias
-from suite.consistency import Interval, kendall_tau
+from suite.consistency import Interval, kendall_tau, of_perfect
 from suite.types import BadInput
 
 PERFECT = math.inf
@@ -69,7 +69,8 @@ def agreement(full: npt.ArrayLike, level: float = 0.95) -> Interval:
     used = len(np.unique(np.concatenate([rows for rows, _, _ in views])))
     variance = _variance(views, len(runs))
     if abs(value) >= 1 - 1e-12:
-        return Interval(value, value, value, level, 0, used)
+        end = of_perfect(np.unique(views[0][2], return_counts=True)[1], level)
+        return Interval(value, end if value > 0 else value, value if value > 0 else -end, level, 0, used)
     reach = float(stdtrit(used - 1, (1 + level) / 2)) * math.sqrt(variance) / (1 - value**2)
     return Interval(value, math.tanh(math.atanh(value) - reach), math.tanh(math.atanh(value) + reach), level, 0, used)
 

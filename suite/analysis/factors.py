@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from suite.analysis.differences import holm
 from suite.analysis.taus import Errors, Floats, taus
-from suite.consistency import Interval
+from suite.consistency import Interval, widened
 from suite.types import BadInput, Proxy
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ def effects(
     carry = fit.pinv_wexog * np.sqrt(1 / own)  # (terms, proxies): coefficients are linear in z
     covariance = found.covariance(carry * worth)
     exponents = _exponents(logs, costs, found.names)
-    return _factors(fit, design, covariance, logs, exponents, (*dropped, *products), level, found.n - 1, found.n)
+    return _factors(fit, design, covariance, logs, exponents, (*dropped, *products), level, found.n - 1, found.n,
+                    found.chance)  # fmt: skip
 
 
 def clustered(
@@ -253,6 +254,7 @@ def _exponents(logs: Mapping[str, Floats], costs: Mapping[str, float] | None, na
 def _factors(
     fit: _Fit, design: Mapping[str, Floats], covariance: Floats, logs: Mapping[str, Floats],
     exponents: Mapping[str, float], dropped: tuple[str, ...], level: float, freedom: int, n: int,
+    chance: float = 0.0,
 ) -> Factors:  # fmt: skip
     from scipy.special import stdtr, stdtrit
 
@@ -261,8 +263,12 @@ def _factors(
     t = float(stdtrit(freedom, (1 + level) / 2))
 
     def interval(value: float, variance: float) -> Interval:
-        margin = t * math.sqrt(max(variance, 0.0))
+        margin = widened(t * math.sqrt(max(variance, 0.0)), value, freedom + 1, level, chance)
         return Interval(value, value - margin, value + margin, level, 0, n)
+
+    def p_of(found: Interval) -> float:
+        margin = found.high - found.value
+        return float(2 * stdtr(freedom, -t * abs(found.value) / margin)) if margin else float(found.value == 0)
 
     def loss(factor: str) -> tuple[float, Floats]:
         """Tau lost by a halving of the cost, and its gradient."""
@@ -279,8 +285,7 @@ def _factors(
     for factor, (value, gradient) in losses.items():
         place = terms.index(factor)
         slope = interval(float(params[place]), float(covariance[place, place]))
-        error = math.sqrt(covariance[place, place])
-        p = float(2 * stdtr(freedom, -abs(slope.value) / error)) if error else float(slope.value == 0)
+        p = p_of(slope)
         lost = interval(value, float(gradient @ covariance @ gradient))
         found.append(Effect(factor, slope, exponents[factor], lost, p))
     found.sort(key=lambda effect: (math.isnan(effect.loss.value), effect.loss.value))
@@ -290,8 +295,7 @@ def _factors(
         gradient = losses[other][1] - losses[first][1]
         variance = float(gradient @ covariance @ gradient)
         more[first, other] = interval(losses[other][0] - losses[first][0], variance)
-        t_value = more[first, other].value / math.sqrt(variance) if variance > 0 else math.inf
-        p_values.append(float(2 * stdtr(freedom, -abs(t_value))))
+        p_values.append(p_of(more[first, other]))
     middle = {factor: float(2 ** log.mean()) for factor, log in logs.items()}
     return Factors(terms, params, covariance, tuple(found), more, dict(zip(more, holm(p_values), strict=True)),
                    fit.r_squared, middle, dropped, n, len(design["base"]))  # fmt: skip

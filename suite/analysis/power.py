@@ -49,7 +49,7 @@ def pilot(first: npt.ArrayLike, second: npt.ArrayLike, truth: npt.ArrayLike) -> 
     >>> truth = rng.normal(size=100)
     >>> found = pilot(truth + rng.normal(size=100), truth + 1.5 * rng.normal(size=100), truth)
     >>> networks_needed(found, difference=0.1), networks_needed(found, difference=0.2)
-    (291, 78)
+    (292, 79)
     """
     found = taus({"first": first, "second": second}, truth)
     contrast, n = np.array([1.0, -1.0]), found.n

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from suite.consistency import Interval, kendall_tau
+from suite.consistency import Interval, by_chance, kendall_tau, widened
 from suite.types import BadInput
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -39,6 +39,13 @@ class Taus:
     n: int
     failed: tuple[int, ...]
     """Failed trainings of each proxy: worst, tied, and counted in every figure."""
+    sizes: npt.NDArray[np.intp]
+    """Networks of each true value."""
+
+    @property
+    def chance(self) -> float:
+        """That a random order is right throughout: nothing here is surer, see `suite.consistency.widened`."""
+        return by_chance(self.sizes)
 
     def covariance(self, contrasts: npt.ArrayLike) -> Floats:
         """Of linear combinations of the taus.
@@ -59,12 +66,16 @@ class Taus:
         return both
 
     def interval(self, contrast: npt.ArrayLike, level: float = 0.95) -> Interval:
-        """A linear combination of the taus, +- t(n - 1) standard errors; `draws` is 0: there are none."""
+        """A linear combination of the taus, +- t(n - 1) standard errors, never narrower than `widened` allows.
+
+        `draws` is 0: there are none.
+        """
         from scipy.special import stdtrit
 
         row = np.asarray(contrast, float)
         value, variance = float(row @ self.values), float(self.covariance(row)[0, 0])
-        margin = float(stdtrit(self.n - 1, (1 + level) / 2)) * variance**0.5
+        margin = float(stdtrit(self.n - 1, (1 + level) / 2)) * max(variance, 0.0) ** 0.5
+        margin = widened(margin, value, self.n, level, self.chance)
         return Interval(value, value - margin, value + margin, level, 0, self.n)
 
     def fisher(self) -> tuple[Floats, Floats]:
@@ -97,13 +108,14 @@ def taus(errors: Errors, truth: npt.ArrayLike) -> Taus:
     >>> found = taus({"rough": truth + 9 * np.sin(truth), "fine": truth + 3 * np.cos(truth)}, truth)
     >>> gain = found.interval([-1, 1])
     >>> print(f"{gain.value:.2f} [{gain.low:.2f}, {gain.high:.2f}]")
-    0.16 [0.10, 0.21]
+    0.16 [0.09, 0.22]
     """
     columns, y = checked(errors, truth)
     values = np.array([_tau(x, y) for x in columns.values()])
     jackknife, unbiased = covariances([(x, y) for x in columns.values()])
     failed = tuple(int(np.isinf(x).sum()) for x in columns.values())
-    return Taus(tuple(columns), values, jackknife, unbiased, len(y), failed)
+    sizes = np.unique(y, return_counts=True)[1]
+    return Taus(tuple(columns), values, jackknife, unbiased, len(y), failed, sizes)
 
 
 def checked(errors: Errors, truth: npt.ArrayLike) -> tuple[dict[str, Floats], Floats]:

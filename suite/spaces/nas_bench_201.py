@@ -85,9 +85,10 @@ class NASBench201(SearchSpace):
     def check_proxy(self, proxy: Proxy) -> None:
         """The image is halved twice, so its side is a multiple of 4."""
         if proxy.resolution % 4:
+            below = proxy.resolution // 4 * 4
             raise Unsupported(
                 f"{self.name}: resolution {proxy.resolution} is too small or uneven for two strides of 2; "
-                f"use a multiple of 4: {max(4, proxy.resolution // 4 * 4)} or {proxy.resolution // 4 * 4 + 4}"
+                f"use a multiple of 4: {f'{below} or ' if below else ''}{below + 4}"
             )
 
     def depth(self, proxy: Proxy) -> int:

@@ -16,7 +16,7 @@ from suite.evaluators.recorded import Log, Recorded
 from suite.evaluators.table import OTHER_SEEDS
 from suite.spec import StudySpec
 from suite.study.networks import Quick
-from suite.study.plan import PROBES, Plan, Price, Run, plan
+from suite.study.plan import PROBES, Plan, Price, Run, name_of, plan
 from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -170,11 +170,6 @@ def column(
         name_of(proxy, stage), kind, errors, proxy, stage, by_seed(answers.device_s), by_seed(answers.spent_macs),
         np.zeros(0) if np.isnan(energy).all() else energy, tuple(seeds), failures,
     )  # fmt: skip
-
-
-def name_of(proxy: Proxy, stage: int) -> str:
-    """How results call a stage: "e12 c8 r16 s1", "3 of e12 c8 r16 s1"."""
-    return str(proxy) if stage == proxy.epochs else f"{stage} of {proxy}"
 
 
 # --- live

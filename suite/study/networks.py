@@ -57,7 +57,7 @@ def architectures(
         path = next((p for p in (base / part.file, Path(part.file)) if p.exists()), None)
         if path is None:
             raise BadInput(f"architectures: no file {part.file}, neither beside the spec nor here")
-        archs = list(dict.fromkeys(listed(path, space)))
+        archs = list(listed(path, space))
     elif part.all:
         archs = list(space) if held is None else list(held)
     else:
@@ -118,14 +118,24 @@ def stratified(
 
 
 def listed(path: Path, space: SearchSpace) -> Iterator[Architecture]:
-    """The architectures of a file, one text form a line; empty lines and those that begin with # are none."""
+    """The architectures of a file, one text form a line; empty lines and those that begin with # are none.
+
+    Raises:
+        BadInput: A line is no architecture, or the same as an earlier one.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: no text file: {error}") from None
+    places: dict[Architecture, int] = {}
     for number, line in enumerate(lines, start=1):
         if line.strip() and not line.strip().startswith("#"):
             try:
-                yield space.parse(line.strip())
+                arch = space.parse(line.strip())
             except BadInput as error:
                 raise BadInput(f"{path}:{number}: {error}") from None
+            if (first := places.setdefault(arch, number)) != number:
+                raise BadInput(
+                    f"{path}:{number}: {line.strip()} stands in line {first} already; give each network once"
+                )
+            yield arch

@@ -74,7 +74,7 @@ def runs(spec: StudySpec, arena: Arena) -> tuple[Run, ...]:
             )
         for proxy in proxies:
             if proxy in found:
-                raise BadInput(f"proxies: {proxy} is there twice")
+                raise BadInput(f"proxies: {proxy} is there twice; give it once")
             arena.check(proxy)
             run = found[proxy] = Run(proxy, sorted({s for s in part.stages or () if s < proxy.epochs}))
             there = arena.stages(proxy)
@@ -124,6 +124,11 @@ def relative_cost(proxy: Proxy, arena: Arena) -> float:
     return depth / theoretical_acceleration(alike, full)
 
 
+def name_of(proxy: Proxy, stage: int) -> str:
+    """How results call a stage: "e12 c8 r16 s1", "3 of e12 c8 r16 s1"."""
+    return str(proxy) if stage == proxy.epochs else f"{stage} of {proxy}"
+
+
 def full_seeds(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> range:
     """Seeds of the full trainings: as many as the spec asks for and, on a table, as every network has runs."""
     there = [runs for arch in archs if (runs := arena.full_runs(arch)) is not None]
@@ -162,8 +167,7 @@ def scores(spec: StudySpec, arena: Arena) -> tuple[tuple[str, ...], tuple[str, .
 def check(spec: StudySpec, arena: Arena) -> None:
     """Raises BadInput or Unsupported for what would fail later: proxies that cannot be trained, or one twice."""
     arena.check(arena.full)
-    runs(spec, arena)
-    scores(spec, arena)
+    _check_reference(spec, runs(spec, arena), *scores(spec, arena))
     quick = spec.architectures.quick
     if quick is not None and quick not in ("params", "macs"):
         from suite.training.zero_cost import SCORES
@@ -172,6 +176,15 @@ def check(spec: StudySpec, arena: Arena) -> None:
             raise BadInput(f"architectures: no quick score {quick!r}: {nearest(quick, ['params', 'macs', *SCORES])}")
         if isinstance(arena, TableArena):
             raise Unsupported(f"architectures: {quick} looks at images, and a table has none; use params or macs")
+
+
+def _check_reference(spec: StudySpec, trained: Sequence[Run], scored: Sequence[str], baselines: Sequence[str]) -> None:
+    """Names of published scores are in their file, and are looked at when it is read."""
+    ends = [name_of(run.proxy, stage) for run in trained for stage in (*run.stages, run.proxy.epochs)]
+    known = [*ends, *scored, *baselines, *(f"TSE {end}" for end in ends if spec.tse)]
+    name = spec.reference
+    if name is not None and name not in known and not (spec.score_file and name.endswith("(published)")):
+        raise BadInput(f"reference: no proxy {name!r} in this study: {nearest(name, known)}")
 
 
 def plan(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> Plan:
