@@ -2,7 +2,7 @@
 
 python benchmarks/fidelity.py --data FOLDER --device cuda             # the published setting, 100 networks
 python benchmarks/fidelity.py --data FOLDER --networks 4 --below 30   # the same, cheap networks: for a patient CPU
-python benchmarks/fidelity.py --data FOLDER --narrow                  # 4 channels, 16 pixels, a quarter of the images
+python benchmarks/fidelity.py --data FOLDER --narrow                  # 4 channels, 16 pixels, a fifth of the images
 
 FOLDER holds `nb201.parquet` and `images/cifar10`. Networks are spread over the published range: one drawn from each of
 as many equal parts of the ranking. The published runs trained on all 50,000 images; here 10 of each class are left out.
@@ -38,7 +38,7 @@ from suite.types import Proxy, Trial
 
 SPACE = SPACES["nas_bench_201"]
 PUBLISHED = Proxy(epochs=12, channels=16, resolution=32, cells=5)
-NARROW = Proxy(epochs=12, channels=4, resolution=16, cells=1, samples=0.25)
+NARROW = Proxy(epochs=12, channels=4, resolution=16, cells=1, samples=0.2)
 LEFT_OUT = 0.002
 """Of the training images: validation, which nothing here looks at."""
 COLUMNS = ("network", "step", "seed", "test_accuracy", "device_s", "device")
