@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -289,6 +290,12 @@ def test_what_a_dead_process_left_in_a_checkpoint_is_charged_once(standing, tmp_
     assert not answer.failure
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_no_room_for_the_data_of_processes_is_one_error(digits):
+    with pytest.raises(BadInput, match="/dev/full: the data cannot be written.*TMPDIR"):
+        engines.pack(digits, Path("/dev/full"), test=True)
+
+
 # Names of devices
 
 
@@ -320,6 +327,8 @@ def test_auto_and_cuda_are_all_gpus_of_the_first_ones_model(gpus):
         (["cuda:0", "cuda:0"], BadInput, "each once"),
         ([], BadInput, "name at least one"),
         (["cuda:7"], Unsupported, "no 'cuda:7' here"),
+        (None, Unsupported, "no None here"),
+        (3, Unsupported, "no 3 here"),
     ],
 )
 def test_devices_that_do_not_go_together_are_refused(gpus, device, error, message):

@@ -181,11 +181,13 @@ def compiled() -> Callable[..., None]:
     """`gather` as machine code, from numba's cache where that can be written."""
     import numba
 
+    from suite.training.kernels import begin
+
     try:
         made: Callable[..., None] = numba.njit(nogil=True, cache=True)(gather)
     except RuntimeError:  # no folder to write the cache to
         made = numba.njit(nogil=True)(gather)
     none, one, no = np.zeros(1, np.int64), np.zeros(1, np.float32), np.zeros(1, bool)
     image = np.zeros((1, 1, 1, 1), np.uint8)
-    made(image, none, one, one, none, none, no, none, none, 0, 0, image.astype(np.float32))
+    begin(made, image, none, one, one, none, none, no, none, none, 0, 0, image.astype(np.float32))
     return made

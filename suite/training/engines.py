@@ -502,7 +502,7 @@ def pick_places(device: str | Sequence[str], workers: int | None) -> list[Place]
             every = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
             names = [name for name in every if torch.cuda.get_device_name(name) == torch.cuda.get_device_name(first)]
     else:
-        names = [str(pick_device(name)) for name in device]
+        names = [str(pick_device(name)) for name in (device if isinstance(device, Sequence) else [device])]
         if not names or len(set(names)) < len(names):
             raise BadInput(f"device: name at least one, each once, not {list(device)}")
     models = list(dict.fromkeys(device_name(torch.device(name), 1) for name in names))
@@ -535,7 +535,11 @@ def memory_taken(device: torch.device) -> int:
 
 
 def pack(data: ImageData, path: Path, *, test: bool) -> None:
-    """Write the data to where other processes map it into memory; without `test`, its test images are left out."""
+    """Write the data to where other processes map it into memory; without `test`, its test images are left out.
+
+    Raises:
+        BadInput: There is no room.
+    """
     content: dict[str, Any] = {}
     for entry in fields(ImageData):
         if entry.name.startswith("test_") and not test:
@@ -543,7 +547,13 @@ def pack(data: ImageData, path: Path, *, test: bool) -> None:
         else:
             value = getattr(data, entry.name)
             content[entry.name] = value.cpu() if isinstance(value, torch.Tensor) else value
-    torch.save(content, path)
+    try:
+        torch.save(content, path)
+    except (OSError, RuntimeError) as error:  # torch's own for a full disk
+        raise BadInput(
+            f"{path}: the data cannot be written for the processes that train ({str(error).splitlines()[0]}); make "
+            "room, or name another folder in TMPDIR"
+        ) from None
 
 
 def leave(number: int, _: object) -> None:

@@ -22,6 +22,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from suite.types import BadInput
+
 VERSION = f"2, numba {numba.__version__}"
 """Of the arithmetic: a run is gone on with under the same only."""
 LANES = 16
@@ -732,7 +734,25 @@ def descend(P, G, M, rate, momentum, nesterov, decay, clip):
 def ready() -> None:
     """Compile now, or load what was compiled before, instead of at the first step."""
     floats, places = np.zeros(64, np.float32), np.zeros(1, np.int64)
-    execute(np.full((1, 19), ZERO), places, places, floats, floats, floats, floats, np.zeros(1), 0, 1, TRAINING)
-    load(floats, 0, np.zeros((0, 1, 1, 1), np.float32))
-    head(floats, floats, floats, 0, 0, 1, 1, 0, 1, places[:0], 0.0, TRAINING)
-    descend(floats, floats, floats, 0.0, 0.0, True, 0.0, 0.0)
+    begin(execute, np.full((1, 19), ZERO), places, places, *[floats] * 4, np.zeros(1), 0, 1, TRAINING)
+    begin(load, floats, 0, np.zeros((0, 1, 1, 1), np.float32))
+    begin(head, floats, floats, floats, 0, 0, 1, 1, 0, 1, places[:0], 0.0, TRAINING)
+    begin(descend, floats, floats, floats, 0.0, 0.0, True, 0.0, 0.0)
+
+
+def begin(function: Callable[..., Any], *arguments: Any) -> None:
+    """The first call of a compiled function.
+
+    Raises:
+        BadInput: It cannot be compiled, or loaded from numba's cache: of this machine, not of a network.
+    """
+    try:
+        try:
+            function(*arguments)
+        except OSError:  # a full disk: it is compiled, but not kept for the next process
+            function(*arguments)
+    except Exception as error:
+        raise BadInput(
+            f"machine code: cannot be compiled or loaded here ({type(error).__name__}: {error}); name an empty folder "
+            "for numba's cache in NUMBA_CACHE_DIR"
+        ) from None
