@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import os
 import resource
 import signal
@@ -27,6 +28,7 @@ from suite.search import run as search
 from suite.spaces import SPACES
 from suite.spec import RunSpec
 from suite.spec import load as load_spec
+from suite.training import engines
 from suite.training.augment import Augmentation
 from suite.training.data import load
 from suite.training.recipe import Recipe
@@ -104,6 +106,19 @@ def test_a_network_too_large_for_the_memory_is_a_failure_and_the_next_is_trained
     assert giant.failure.startswith("out of memory on CPU")
     assert math.isinf(giant.metrics["val_error"])
     assert math.isfinite(fine.metrics["val_error"])
+
+
+def test_a_warning_of_a_worker_is_one_line(live, tmp_path, monkeypatch, capfd):
+    spawn = multiprocessing.get_context("spawn")  # so that its error stream is that of this test
+    monkeypatch.setattr(engines.multiprocessing, "get_context", lambda _: spawn)
+    live(checkpoints=tmp_path).evaluate([Trial(GOOD, TINY, epochs=1)])
+    (checkpoint,) = tmp_path.glob("*.pt")
+    checkpoint.write_bytes(b"")
+    evaluator = live(checkpoints=tmp_path, workers=2)
+    evaluator.evaluate([Trial(GOOD, TINY)])
+    evaluator.close()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"kendall: warning: {checkpoint}: damaged checkpoint ignored")
 
 
 # Stopped by the user

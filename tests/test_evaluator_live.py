@@ -247,6 +247,7 @@ def test_nothing_is_trained_if_one_trial_cannot_be(live):
         ({"view": "both"}, "search or judge"),
         ({"workers": 0}, "workers must be"),
         ({"threads": 1.5}, "threads must be"),
+        ({"threads": 10**9}, "threads must be at most 1024"),
         ({"recipe": {"learning_rate": 1}}, "no key 'learning_rate'"),
         ({"device": "cuda:77"}, "no 'cuda:77'"),
         ({"full": Proxy(1, 4, 9)}, "multiple of 4"),

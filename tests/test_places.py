@@ -292,7 +292,7 @@ def test_what_a_dead_process_left_in_a_checkpoint_is_charged_once(standing, tmp_
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_no_room_for_the_data_of_processes_is_one_error(digits):
-    with pytest.raises(BadInput, match="/dev/full: the data cannot be written.*TMPDIR"):
+    with pytest.raises(BadInput, match=r"/dev/full: the data cannot be written.*TMPDIR"):
         engines.pack(digits, Path("/dev/full"), test=True)
 
 

@@ -233,7 +233,7 @@ def test_code_that_cannot_be_loaded_is_no_networks_failure(monkeypatch):
 
     ready.cache_clear()
     monkeypatch.setattr("suite.training.kernels.execute", damaged)
-    with pytest.raises(BadInput, match="EOFError: Ran out of input.*NUMBA_CACHE_DIR"):
+    with pytest.raises(BadInput, match=r"EOFError: Ran out of input.*NUMBA_CACHE_DIR"):
         answers([Trial(CELL, TINY)])
 
 

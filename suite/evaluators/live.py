@@ -17,6 +17,9 @@ from suite.training.recipe import Recipe, resolve
 from suite.training.train import Trainer
 from suite.types import BadInput, Cost, Evaluation, Proxy, Trial
 
+MOST_THREADS = 1024
+"""Of a CPU, for one training: torch dies of far more, without a word."""
+
 
 class LiveEvaluator:
     """Trains the networks of trials.
@@ -71,6 +74,8 @@ class LiveEvaluator:
         for name, value in (("threads", threads), ("workers", workers)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise BadInput(f"live: {name} must be a whole number of at least 1, not {value!r}")
+        if threads is not None and threads > MOST_THREADS:
+            raise BadInput(f"live: threads must be at most {MOST_THREADS}, not {threads}")
         self.space, self.dataset, self.view = space, data.name, view
         self.full = space.full if full is None else full
         places = pick_places(device, workers)

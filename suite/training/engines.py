@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -565,6 +566,7 @@ def work(pipe: Connection, space: Any, data: Path, settings: dict[str, Any], clo
     """What a worker process does: answer trials until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asks decides
     signal.signal(signal.SIGTERM, leave)
+    warnings.showwarning = lambda message, *_: print(f"kendall: warning: {message}", file=sys.stderr)  # noqa: T201
     parent = multiprocessing.parent_process()
     assert parent is not None
 
