@@ -18,7 +18,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -28,6 +28,9 @@ VERSION = f"2, numba {numba.__version__}"
 """Of the arithmetic: a run is gone on with under the same only."""
 LANES = 16
 """Images of a block: two vectors of AVX2, one of AVX-512."""
+WIDE = 8 if binding.get_host_cpu_features().get("avx512f") else 4
+"""Output channels that a convolution makes at once, by how many registers there are. Each is a sum of its own, so the
+bits are the same."""
 EPSILON, MOMENTUM = 1e-5, 0.1
 """Of batch norms, as torch's."""
 
@@ -55,33 +58,39 @@ def _load(builder: Any, address: Any, kind: Any, align: int) -> Any:
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=align)
 
 
-def _tile(outputs: int) -> Any:
-    """A convolution at one pixel of a block, for so many output channels.
+def _tile(outputs: int, pixels: int) -> Any:
+    """A convolution at so many neighbouring pixels of a row of a block, for so many output channels.
 
-    Arguments: address of the input there; floats from one input channel to the next; input channels; address of the
-    taps (int64, floats from that pixel); taps; address of the weights, (tap, input channel, output channel); address of
-    the output; floats from one output channel to the next; whether to add to what stands there.
+    Arguments: address of the input at the first pixel; floats from one input channel to the next; input channels;
+    address of the taps (int64, floats from a pixel); taps; address of the weights, (tap, input channel, output
+    channel); address of the output; floats from one output channel to the next; whether to add to what stands there;
+    floats from one pixel to the next, of the input and of the output.
     """
 
     @intrinsic
-    def tile(typing, x, plane, inputs, taps, count, w, y, step, adds):
-        signature = types.void(*[types.intp] * 9)
+    def tile(typing, x, plane, inputs, taps, count, w, y, step, adds, right, along):
+        signature = types.void(*[types.intp] * 11)
 
         def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-            x, plane, inputs, taps, count, w, y, step, adds = arguments
+            x, plane, inputs, taps, count, w, y, step, adds, right, along = arguments
             word = x.type
             fma = _multiply_add(builder, _VECTOR)
             unknown = ir.Constant(_VECTOR, ir.Undefined)
             firsts = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-            sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(outputs)]
+            sums = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(outputs)] for _ in range(pixels)]
             weight, here = cgutils.alloca_once(builder, word), cgutils.alloca_once(builder, word)
-            places = [_pointer(builder, y, builder.mul(step, ir.Constant(word, k))) for k in range(outputs)]
+            places = [
+                _pointer(builder, _pointer(builder, y, builder.mul(along, ir.Constant(word, pixel))),
+                         builder.mul(step, ir.Constant(word, k)))
+                for pixel in range(pixels) for k in range(outputs)
+            ]  # fmt: skip
+            every = [total for of_pixel in sums for total in of_pixel]
             with builder.if_else(builder.icmp_signed("!=", adds, ir.Constant(word, 0))) as (some, none):
                 with some:
-                    for total, place in zip(sums, places, strict=True):
+                    for total, place in zip(every, places, strict=True):
                         builder.store(_load(builder, place, _VECTOR, 64), total)
                 with none:
-                    for total in sums:
+                    for total in every:
                         builder.store(ir.Constant(_VECTOR, [0.0] * LANES), total)
             builder.store(w, weight)
             with cgutils.for_range(builder, count) as tap:
@@ -89,15 +98,19 @@ def _tile(outputs: int) -> Any:
                 builder.store(_pointer(builder, x, offset), here)
                 with cgutils.for_range(builder, inputs):
                     at, from_ = builder.load(here), builder.load(weight)
-                    value = _load(builder, at, _VECTOR, 64)
-                    for k, total in enumerate(sums):
+                    values = [
+                        _load(builder, _pointer(builder, at, builder.mul(right, ir.Constant(word, pixel))), _VECTOR, 64)
+                        for pixel in range(pixels)
+                    ]
+                    for k in range(outputs):
                         number = _load(builder, builder.add(from_, ir.Constant(word, 4 * k)), ir.FloatType(), 4)
                         single = builder.insert_element(unknown, number, ir.Constant(ir.IntType(32), 0))
                         spread = builder.shuffle_vector(single, unknown, firsts)
-                        builder.store(builder.call(fma, [value, spread, builder.load(total)]), total)
+                        for value, totals in zip(values, sums, strict=True):
+                            builder.store(builder.call(fma, [value, spread, builder.load(totals[k])]), totals[k])
                     builder.store(_pointer(builder, at, plane), here)
                     builder.store(builder.add(from_, ir.Constant(word, 4 * outputs)), weight)
-            for total, place in zip(sums, places, strict=True):
+            for total, place in zip(every, places, strict=True):
                 builder.store(builder.load(total), builder.inttoptr(place, _VECTOR.as_pointer()), align=64)
             return context.get_dummy_value()
 
@@ -153,7 +166,8 @@ def _gradient_tile(shifts: int, outputs: int) -> Any:
     return tile
 
 
-_tile1, _tile2, _tile4 = _tile(1), _tile(2), _tile(4)
+_tile1, _tile2, _tile4 = _tile(1, 1), _tile(2, 1), _tile(4, 1)
+_tile8, _tile82 = _tile(8, 1), _tile(8, 2)
 _grad11, _grad14, _grad21, _grad24 = (_gradient_tile(shifts, outputs) for shifts in (1, 2) for outputs in (1, 4))
 _grad31, _grad34 = _gradient_tile(3, 1), _gradient_tile(3, 4)
 
@@ -180,6 +194,14 @@ def part(function: Callable[..., Any]) -> Any:
 
 
 @part
+def widest(outputs):
+    """Output channels of the next tile."""
+    if outputs >= WIDE:
+        return WIDE
+    return 4 if outputs >= 4 else (2 if outputs >= 2 else 1)
+
+
+@part
 def convolve(base, i, taps, blocks):
     """CONV of `execute`."""
     src, src_block, src_plane, src_row, src_column = i[1], i[2], i[3], i[4], i[5]
@@ -188,31 +210,29 @@ def convolve(base, i, taps, blocks):
     tap = taps + 8 * i[16]
     for block in range(blocks):
         for row in range(rows):
-            x0 = base + 4 * (src + block * src_block + row * src_row)
+            x = base + 4 * (src + block * src_block + row * src_row)
             y0 = base + 4 * (dst + block * dst_block + row * dst_row)
-            for o in range(0, outputs - 3, 4):
+            o = 0
+            while o < outputs:
+                width = widest(outputs - o)
                 weights, y = base + 4 * (w + o * count * inputs), y0 + 4 * o * dst_plane
-                for c in range(columns):
-                    _tile4(
-                        x0 + 4 * c * src_column, src_plane, inputs, tap, count,
-                        weights, y + 4 * c * dst_column, dst_plane, adds,
-                    )  # fmt: skip
-            o = outputs // 4 * 4
-            if outputs - o >= 2:
-                weights, y = base + 4 * (w + o * count * inputs), y0 + 4 * o * dst_plane
-                for c in range(columns):
-                    _tile2(
-                        x0 + 4 * c * src_column, src_plane, inputs, tap, count,
-                        weights, y + 4 * c * dst_column, dst_plane, adds,
-                    )  # fmt: skip
-                o += 2
-            if outputs > o:
-                weights, y = base + 4 * (w + o * count * inputs), y0 + 4 * o * dst_plane
-                for c in range(columns):
-                    _tile1(
-                        x0 + 4 * c * src_column, src_plane, inputs, tap, count,
-                        weights, y + 4 * c * dst_column, dst_plane, adds,
-                    )  # fmt: skip
+                c = 0
+                while c < columns:
+                    at, to = x + 4 * c * src_column, y + 4 * c * dst_column
+                    if width == 8 and c + 1 < columns:
+                        _tile82(at, src_plane, inputs, tap, count, weights, to, dst_plane, adds, src_column, dst_column)
+                        c += 2
+                        continue
+                    if width == 8:
+                        _tile8(at, src_plane, inputs, tap, count, weights, to, dst_plane, adds, src_column, dst_column)
+                    elif width == 4:
+                        _tile4(at, src_plane, inputs, tap, count, weights, to, dst_plane, adds, src_column, dst_column)
+                    elif width == 2:
+                        _tile2(at, src_plane, inputs, tap, count, weights, to, dst_plane, adds, src_column, dst_column)
+                    else:
+                        _tile1(at, src_plane, inputs, tap, count, weights, to, dst_plane, adds, src_column, dst_column)
+                    c += 1
+                o += width
 
 
 @part
@@ -221,8 +241,7 @@ def pack(A, P, i, tap_weights):
     source, target, outputs, inputs, size, backward, first, count = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
     o = 0
     while o < outputs:
-        left = outputs - o
-        width = 4 if left >= 4 else (2 if left >= 2 else 1)
+        width = widest(outputs - o)
         at = target + o * count * inputs
         for t in range(count):
             k = tap_weights[first + t]
