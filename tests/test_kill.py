@@ -345,15 +345,18 @@ def test_a_full_disk_at_the_log_ends_a_run_in_one_line_and_the_same_command_ends
 
 
 def killed_ten_times(spec: Path, kind: str, folder: Path) -> Iterator[Path]:
-    """Ten folders: each begun, killed at a random moment, and finished by the same command."""
-    total, hit, chance = size(folder / "reference" / "trials.jsonl"), 0, random.SystemRandom()
+    """Ten folders: each begun, killed at a random moment, and finished by the same command; beside one undisturbed."""
+    began, chance, hit = time.monotonic(), random.SystemRandom(), 0
+    finish(spec, kind, folder / "reference")
+    seconds, total = time.monotonic() - began, size(folder / "reference" / "trials.jsonl")
     for number in range(10):
         out = folder / f"out{number}"
         log, share = out / "trials.jsonl", chance.uniform(-0.3, 1)
-        moment = time.monotonic() + chance.uniform(0, 2)  # while it loads; else at some point of its log
+        moment = time.monotonic() + chance.uniform(0, 2 if total else 0.7 * seconds)
 
         def ready(log: Path = log, share: float = share, moment: float = moment) -> bool:
-            return time.monotonic() > moment if share < 0 else size(log) > share * total
+            by_time = share < 0 or not total  # while it loads, and where there is no log; else at some point of it
+            return time.monotonic() > moment if by_time else size(log) > share * total
 
         hit += kill_when(start(spec, kind, out), ready)
         kept = complete_lines(log)
@@ -367,7 +370,6 @@ def killed_ten_times(spec: Path, kind: str, folder: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("kind", ["run", "study"])
 def test_ten_kills_on_a_table(tmp_path, kind):
     spec = table_spec(tmp_path, kind, large=True)
-    finish(spec, kind, tmp_path / "reference")
     for out in killed_ten_times(spec, kind, tmp_path):
         assert_same(out, tmp_path / "reference")
 
@@ -379,7 +381,6 @@ def test_ten_kills_of_nas_bench_201s_own_protocol(tmp_path):
     text = source.read_text().replace("../../../shared/data/nb201.parquet", str(SHARED / "data" / "nb201.parquet"))
     spec = tmp_path / "spec.toml"
     spec.write_text(text.replace("seeds = 500", "seeds = 60"))
-    finish(spec, "run", tmp_path / "reference")
     for out in killed_ten_times(spec, "run", tmp_path):
         assert_same(out, tmp_path / "reference")
 
@@ -395,7 +396,6 @@ def test_ten_kills_of_live_training_in_two_processes(tmp_path, kind):
         content = live_study_content(architectures={"count": 6})
     content["full"] = {"epochs": 3, "channels": 4, "cells": 1, "resolution": 4}
     spec = write_spec(tmp_path / "spec.toml", {**content, "evaluator": parts})
-    finish(spec, kind, tmp_path / "reference")
     for out in killed_ten_times(spec, kind, tmp_path):
         assert trainings(out) == trainings(tmp_path / "reference")
         assert measured(out) == measured(tmp_path / "reference")
