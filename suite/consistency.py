@@ -23,10 +23,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from suite.machine_code import compiled
+
 Floats: TypeAlias = npt.NDArray[np.float64]
 Weights: TypeAlias = npt.NDArray[Any]  # (n, draws): how often a draw holds an architecture, or with what share
 
 EXCESS_UP_TO = 512  # architectures; beyond, the excess is below 10 % of the variance at tau = 0.9, 2 % at 0.6
+_compiled = functools.cache(compiled)
 BLOCK = 2**17  # architectures x draws held at once by a thread
 WORDS = 2**15  # random ones made at once
 
@@ -791,17 +794,6 @@ def _sweep(
         start = end
 
 
-@functools.cache
-def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
-    import numba
-
-    try:
-        compiled: Callable[..., Any] = numba.njit(nogil=True, cache=True)(loop)
-    except RuntimeError:  # no folder to write the cache to
-        compiled = numba.njit(nogil=True)(loop)
-    return compiled
-
-
 def _before(at: Weights) -> Weights:
     """Weight ahead of each row, shape (rows, draws)."""
     through: Weights = np.cumsum(at, axis=0)
@@ -870,35 +862,37 @@ def _fisher(
     if n < 3 or not (math.isfinite(value) and math.isfinite(variance)):
         return math.nan, math.nan
     if abs(value) >= 1 - 1e-12:  # no pair disagrees, in the sample as in any draw
-        end = of_perfect(np.unique(truth, return_counts=True)[1], level)
-        return (end, float(value)) if value > 0 else (float(value), -end)
+        return of_perfect(float(value), truth, level)
     margin = float(stdtrit(n - 1, (1 + level) / 2)) * math.sqrt(max(variance - 1.5 * excess, variance / 3))
     z, reach = math.atanh(value), margin / (1 - value**2)
     return math.tanh(z - reach), math.tanh(z + reach)
 
 
-def of_perfect(sizes: npt.NDArray[np.intp], level: float) -> float:
-    """The lower end for a tau of 1: the tau at which a sample without disagreement is just not too rare.
+def of_perfect(value: float, truth: npt.ArrayLike, level: float) -> tuple[float, float]:
+    """The interval of a tau of 1 (or -1): to where a sample without disagreement is just not too rare.
 
     Rankings at that tau are taken to be Mallows': each pair out of order makes one less likely by the same factor q.
     With equal truths the sum over all rankings is a q-multinomial. Spearman's and the weighted tau take the same end.
 
     Args:
-        sizes: How many architectures share each of the true values.
-        level: Of the interval; the sample has the probability (1 - level) / 2.
+        value: 1 or -1, or next to it.
+        truth: Of the architectures, shape (n,); only which are equal counts.
+        level: Of the interval; the sample has the probability (1 - level) / 2 at its far end.
 
     Source: Mallows, "Non-Null Ranking Models. I", Biometrika 44, 1957.
 
-    >>> [round(of_perfect(np.ones(n, int), 0.95), 2) for n in (3, 5, 20, 200)]
+    >>> [round(of_perfect(1.0, np.arange(n), 0.95)[0], 2) for n in (3, 5, 20, 200)]
     [-0.53, 0.2, 0.96, 1.0]
     """
-    return _mallows(sizes, lambda log_chance, tau: log_chance > math.log((1 - level) / 2))[1]
+    sizes = np.unique(np.asarray(truth), return_counts=True)[1]
+    end = _mallows(sizes, lambda log_chance, tau: log_chance > math.log((1 - level) / 2))[1]
+    return (end, value) if value > 0 else (value, -end)
 
 
 def perfect_by_luck(n: int, tau: float) -> float:
     """The probability that n architectures are ranked rightly throughout where the true tau is `tau`, after Mallows.
 
-    >>> round(perfect_by_luck(20, of_perfect(np.ones(20, int), 0.95)), 6), round(perfect_by_luck(3, 0.0), 6)
+    >>> round(perfect_by_luck(20, of_perfect(1.0, np.arange(20), 0.95)[0]), 6), round(perfect_by_luck(3, 0.0), 6)
     (0.025, 0.166667)
     """
     return math.exp(_mallows(np.ones(n, np.intp), lambda log_chance, there: there > tau)[0])

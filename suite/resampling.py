@@ -20,7 +20,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from suite import consistency
 from suite.consistency import MEASURES, Interval, _excess, _fisher, _kernel, _Pair, _percentiles
+from suite.machine_code import compiled
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Array: TypeAlias = npt.NDArray[Any]
@@ -46,6 +47,7 @@ MOST_LABELS = 32
 """Of what can be drawn from the seeds, looked at for what they add to a variance."""
 MOST_NETWORKS = 30_000
 """Weights and their sums fit 16 bits up to here."""
+_compiled = functools.cache(functools.partial(compiled, fastmath={"contract"}))
 
 
 @dataclass(frozen=True)
@@ -402,18 +404,6 @@ def _in_top(ranks: _Ranks, at: Array, weighted: _Weighted, seats: int) -> Floats
 def harmonic(n: int) -> npt.NDArray[np.float32]:
     """Sums of 1 / rank up to each rank, shape (n + 1,)."""
     return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, n + 1))]).astype(np.float32)
-
-
-@functools.cache
-def _compiled(loop: Callable[..., None]) -> Callable[..., None]:
-    import numba
-
-    options: Any = {"nogil": True, "fastmath": {"contract"}}
-    try:
-        compiled: Callable[..., None] = numba.njit(cache=True, **options)(loop)
-    except RuntimeError:  # no folder to write the cache to
-        compiled = numba.njit(**options)(loop)
-    return compiled
 
 
 def _weigh(

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = {
     "suite": 0,
     "suite.types": 0,
+    "suite.machine_code": 1,
     "suite.spaces": 1,
     "suite.datasets": 1,
     "suite.pareto": 1,

@@ -1,6 +1,5 @@
 """Networks as machine code: the same function, gradients and training as torch's, whatever the cell."""
 
-import errno
 import functools
 import os
 import subprocess
@@ -18,7 +17,6 @@ from suite.evaluators.live import LiveEvaluator
 from suite.networks import build
 from suite.spaces import SPACES
 from suite.training.data import load
-from suite.training.kernels import begin, ready
 from suite.training.program import Program
 from suite.training.recipe import Recipe, resolve_for_supernet
 from suite.training.train import threads
@@ -213,28 +211,6 @@ print(program.P.tobytes().hex(), program.R.tobytes().hex())
     assert any(tmp_path.rglob("kernels.execute*.nbc"))
     assert len(cold) > 1000
     assert cold == warm
-
-
-def test_a_full_disk_under_numbas_cache_costs_nothing_but_the_cache():
-    calls = []
-
-    def full_at_first(number):
-        calls.append(number)
-        if len(calls) == 1:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    begin(full_at_first, 7)
-    assert calls == [7, 7]
-
-
-def test_code_that_cannot_be_loaded_is_no_networks_failure(monkeypatch):
-    def damaged(*_):
-        raise EOFError("Ran out of input")
-
-    ready.cache_clear()
-    monkeypatch.setattr("suite.training.kernels.execute", damaged)
-    with pytest.raises(BadInput, match=r"EOFError: Ran out of input.*NUMBA_CACHE_DIR"):
-        answers([Trial(CELL, TINY)])
 
 
 def test_a_diverging_training_is_the_networks_failure():

@@ -69,8 +69,7 @@ def agreement(full: npt.ArrayLike, level: float = 0.95) -> Interval:
     used = len(np.unique(np.concatenate([rows for rows, _, _ in views])))
     variance = _variance(views, len(runs))
     if abs(value) >= 1 - 1e-12:
-        end = of_perfect(np.unique(views[0][2], return_counts=True)[1], level)
-        return Interval(value, end if value > 0 else value, value if value > 0 else -end, level, 0, used)
+        return Interval(value, *of_perfect(value, views[0][2], level), level, 0, used)
     reach = float(stdtrit(used - 1, (1 + level) / 2)) * math.sqrt(variance) / (1 - value**2)
     return Interval(value, math.tanh(math.atanh(value) - reach), math.tanh(math.atanh(value) + reach), level, 0, used)
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from suite.analysis.differences import holm
+from suite.analysis.differences import holm, p_value
 from suite.analysis.taus import Errors, Floats, taus
 from suite.consistency import Interval, widened
 from suite.types import BadInput, Proxy
@@ -256,7 +256,7 @@ def _factors(
     exponents: Mapping[str, float], dropped: tuple[str, ...], level: float, freedom: int, n: int,
     chance: float = 0.0,
 ) -> Factors:  # fmt: skip
-    from scipy.special import stdtr, stdtrit
+    from scipy.special import stdtrit
 
     terms = tuple(design)
     params = fit.params[: len(terms)]
@@ -267,8 +267,7 @@ def _factors(
         return Interval(value, value - margin, value + margin, level, 0, n)
 
     def p_of(found: Interval) -> float:
-        margin = found.high - found.value
-        return float(2 * stdtr(freedom, -t * abs(found.value) / margin)) if margin else float(found.value == 0)
+        return p_value(replace(found, n=freedom + 1))
 
     def loss(factor: str) -> tuple[float, Floats]:
         """Tau lost by a halving of the cost, and its gradient."""

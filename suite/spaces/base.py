@@ -47,9 +47,8 @@ class SearchSpace(ABC):
         """Raises BadInput unless `arch` is an architecture of this space."""
         if len(arch) != len(self.decisions):
             raise BadInput(f"{self.name}: an architecture has {len(self.decisions)} decisions, not {len(arch)}: {arch}")
-        if (
-            any(map(ge, arch, self.decisions)) or min(arch, default=0) < 0
-        ):  # quicker than the loop, which then says which
+        # Quicker than the loop, which then says which.
+        if any(map(ge, arch, self.decisions)) or min(arch, default=0) < 0:
             for place, (option, options) in enumerate(zip(arch, self.decisions, strict=True)):
                 if not 0 <= option < options:
                     raise BadInput(f"{self.name}: decision {place} is 0..{options - 1}, not {option}: {arch}")
@@ -112,6 +111,15 @@ class SearchSpace(ABC):
     def check_proxy(self, proxy: Proxy) -> None:
         """Raises Unsupported unless the space's networks can be built under `proxy`."""
         raise Unsupported(f"{self.name}: no networks to train here; this space is searched on its table")
+
+    def _check_quarters(self, proxy: Proxy, halvings: str) -> None:
+        """Raises Unsupported unless images can be halved twice."""
+        if proxy.resolution % 4:
+            below = proxy.resolution // 4 * 4
+            raise Unsupported(
+                f"{self.name}: resolution {proxy.resolution} is too small or uneven for {halvings}; "
+                f"use a multiple of 4: {f'{below} or ' if below else ''}{below + 4}"
+            )
 
     def params(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
         """Trainable parameters of the network, by formula."""

@@ -94,12 +94,7 @@ class CondenseNet(SearchSpace):
 
     def check_proxy(self, proxy: Proxy) -> None:
         """The image is halved twice; no two growths, and no two stages, may become the same."""
-        if proxy.resolution % 4:
-            below = proxy.resolution // 4 * 4
-            raise Unsupported(
-                f"{self.name}: resolution {proxy.resolution} is too small or uneven for two poolings; "
-                f"use a multiple of 4: {f'{below} or ' if below else ''}{below + 4}"
-            )
+        self._check_quarters(proxy, "two poolings")
         for name, asked, least in (("channels", proxy.channels, 3), ("cells", depth(proxy), STAGES[-1] // 2)):
             if asked < least:
                 what = "growths" if name == "channels" else "stages"

@@ -320,12 +320,7 @@ class _Cells(SearchSpace):
 
     def check_proxy(self, proxy: Proxy) -> None:
         """The image is halved twice, so its side is a multiple of 4; two reductions and a normal cell are the least."""
-        if proxy.resolution % 4:
-            below = proxy.resolution // 4 * 4
-            raise Unsupported(
-                f"{self.name}: resolution {proxy.resolution} is too small or uneven for two strides of 2; "
-                f"use a multiple of 4: {f'{below} or ' if below else ''}{below + 4}"
-            )
+        self._check_quarters(proxy, "two strides of 2")
         if depth(proxy) < 3:
             raise Unsupported(f"{self.name}: {depth(proxy)} cells are too few for two reductions; use at least 3")
 

@@ -10,7 +10,7 @@ three stages of N cells with C, 2C and 4C channels, a residual block that halves
 from __future__ import annotations
 
 from suite.spaces.base import SearchSpace
-from suite.types import Architecture, BadInput, Proxy, Unsupported
+from suite.types import Architecture, BadInput, Proxy
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -84,12 +84,7 @@ class NASBench201(SearchSpace):
 
     def check_proxy(self, proxy: Proxy) -> None:
         """The image is halved twice, so its side is a multiple of 4."""
-        if proxy.resolution % 4:
-            below = proxy.resolution // 4 * 4
-            raise Unsupported(
-                f"{self.name}: resolution {proxy.resolution} is too small or uneven for two strides of 2; "
-                f"use a multiple of 4: {f'{below} or ' if below else ''}{below + 4}"
-            )
+        self._check_quarters(proxy, "two strides of 2")
 
     def depth(self, proxy: Proxy) -> int:
         """Cells a stage, N."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from suite.machine_code import compiled
 from suite.networks.chance import generator
 
 CHUNK = 1024
@@ -105,7 +106,7 @@ class Augmentation:
         """From now on a batch is one compiled pass on the CPU, with the same results; loads for half a second, once."""
         scale, shift = (each.repeat(self.side, 1, 1).flatten().numpy() for each in (self.scale, self.shift))
         self.rows = scale, shift
-        compiled()
+        gather_compiled()
 
     def normalise(self, images: Tensor) -> Tensor:
         """Floats, channels last in memory, in which the training images have mean 0 and deviation 1 in each channel."""
@@ -131,7 +132,7 @@ class Augmentation:
         made = torch.empty((len(chosen), *pool.shape[1:]), memory_format=torch.channels_last)
         draws = [drawn[name][batch].numpy() for name in ("top", "left", "mirrored", "row", "column")]
         written = made.permute(0, 2, 3, 1).numpy()
-        compiled()(pool.numpy(), chosen.numpy(), *self.rows, *draws, self.padding, self.cutout, written)
+        gather_compiled()(pool.numpy(), chosen.numpy(), *self.rows, *draws, self.padding, self.cutout, written)
         return made
 
     def __call__(self, images: Tensor, drawn: dict[str, Tensor], batch: slice) -> Tensor:
@@ -177,17 +178,10 @@ def gather(
 
 
 @functools.cache
-def compiled() -> Callable[..., None]:
-    """`gather` as machine code, from numba's cache where that can be written."""
-    import numba
-
-    from suite.training.kernels import begin
-
-    try:
-        made: Callable[..., None] = numba.njit(nogil=True, cache=True)(gather)
-    except RuntimeError:  # no folder to write the cache to
-        made = numba.njit(nogil=True)(gather)
+def gather_compiled() -> Callable[..., None]:
+    """`gather` as machine code, loaded already."""
+    made = compiled(gather)
     none, one, no = np.zeros(1, np.int64), np.zeros(1, np.float32), np.zeros(1, bool)
     image = np.zeros((1, 1, 1, 1), np.uint8)
-    begin(made, image, none, one, one, none, none, no, none, none, 0, 0, image.astype(np.float32))
+    made(image, none, one, one, none, none, no, none, none, 0, 0, image.astype(np.float32))
     return made

@@ -22,7 +22,7 @@ from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from suite.types import BadInput
+from suite.machine_code import compiled
 
 VERSION = f"2, numba {numba.__version__}"
 """Of the arithmetic: a run is gone on with under the same only."""
@@ -172,28 +172,21 @@ _grad11, _grad14, _grad21, _grad24 = (_gradient_tile(shifts, outputs) for shifts
 _grad31, _grad34 = _gradient_tile(3, 1), _gradient_tile(3, 4)
 
 
-OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
+OPTIONS: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
 """Of numba: NaN stays NaN."""
+whole = functools.partial(compiled, **OPTIONS)
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """As machine code; from numba's cache where that can be written."""
-    try:
-        return numba.njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:  # no folder to write the cache to
-        return numba.njit(**OPTIONS)(function)
-
-
-def part(function: Callable[..., Any]) -> Any:
-    """Of a compiled function, in which it is always inlined.
+def inlined(function: Callable[..., Any]) -> Any:
+    """Part of a compiled function.
 
     A call would be to a copy compiled by itself when the caller is new, and to the caller's own copy when it comes from
     the cache: two orders of the same sum.
     """
-    return numba.njit(forceinline=True, **OPTIONS)(function)
+    return numba.njit(forceinline=True, nogil=True, **OPTIONS)(function)
 
 
-@part
+@inlined
 def widest(outputs):
     """Output channels of the next tile."""
     if outputs >= WIDE:
@@ -201,7 +194,7 @@ def widest(outputs):
     return 4 if outputs >= 4 else (2 if outputs >= 2 else 1)
 
 
-@part
+@inlined
 def convolve(base, i, taps, blocks):
     """CONV of `execute`."""
     src, src_block, src_plane, src_row, src_column = i[1], i[2], i[3], i[4], i[5]
@@ -235,7 +228,7 @@ def convolve(base, i, taps, blocks):
                 o += width
 
 
-@part
+@inlined
 def pack(A, P, i, tap_weights):
     """PACK of `execute`."""
     source, target, outputs, inputs, size, backward, first, count = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
@@ -253,7 +246,7 @@ def pack(A, P, i, tap_weights):
         o += width
 
 
-@part
+@inlined
 def weigh(base, A, G, i, scratch, blocks):
     """WEIGHTS of `execute`."""
     src, src_block, src_plane, src_row, src_column = i[1], i[2], i[3], i[4], i[5]
@@ -307,7 +300,7 @@ def weigh(base, A, G, i, scratch, blocks):
         o += width
 
 
-@part
+@inlined
 def total(x, lanes):
     """Sum of one channel of a block, shape (pixels, LANES), over the first `lanes`."""
     result = np.float32(0.0)
@@ -320,7 +313,7 @@ def total(x, lanes):
     return float(result)
 
 
-@part
+@inlined
 def moments(x, lanes):
     """Mean and sum of squared deviations of one channel of a block, as `total`."""
     count = len(x) // LANES * lanes
@@ -335,7 +328,7 @@ def moments(x, lanes):
     return exact, float(squares) - count * (exact - mean) * (exact - mean)
 
 
-@part
+@inlined
 def norm(A, P, R, S, i, images, blocks, mode):
     """NORM of `execute`."""
     src, dst, channels, pixels, gain, running, saved, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
@@ -373,7 +366,7 @@ def norm(A, P, R, S, i, images, blocks, mode):
                     y[k] = (x[k] - middle) * scale + shift
 
 
-@part
+@inlined
 def norm_back(A, P, G, S, i, images, blocks):
     """NORM_BACK of `execute`."""
     grad, src, dst, channels, rows, columns, gain, saved = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
@@ -413,7 +406,7 @@ def norm_back(A, P, G, S, i, images, blocks):
                             y[column * LANES + lane] = 0.0
 
 
-@part
+@inlined
 def shift(A, P, R, i, blocks, mode):
     """SHIFT of `execute`."""
     dst, channels, pixels, gain, running, adds = i[1], i[2], i[3], i[4], i[5], i[6]
@@ -436,7 +429,7 @@ def shift(A, P, R, i, blocks, mode):
                     y[k] = value
 
 
-@part
+@inlined
 def shift_back(A, G, i, blocks):
     """SHIFT_BACK of `execute`."""
     grad, channels, pixels, gain = i[1], i[2], i[3], i[4]
@@ -449,7 +442,7 @@ def shift_back(A, G, i, blocks):
         G[gain + channels + c] = sum_
 
 
-@part
+@inlined
 def copy(A, i, blocks):
     """COPY of `execute`."""
     size = i[3] * blocks
@@ -462,7 +455,7 @@ def copy(A, i, blocks):
             y[k] = x[k]
 
 
-@part
+@inlined
 def relu(A, i, blocks):
     """RELU of `execute`."""
     src, dst, channels, rows, columns = i[1], i[2], i[3], i[4], i[5]
@@ -476,7 +469,7 @@ def relu(A, i, blocks):
                 y[k] = np.float32(0.0) if x[k] <= 0 else x[k]
 
 
-@part
+@inlined
 def relu_back(A, i, blocks):
     """RELU_BACK of `execute`."""
     grad, made, dst, channels, rows, columns, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
@@ -494,14 +487,14 @@ def relu_back(A, i, blocks):
                     g[k] = d[k] if y[k] > 0 else np.float32(0.0)
 
 
-@part
+@inlined
 def add_scaled(y, x, at, end, factor):
     """`y` + `x` * `factor` between two places."""
     for k in range(at, end):
         y[k] += x[k] * factor
 
 
-@part
+@inlined
 def of_three(y, x, at, end, factor, adds):
     """Sums of a pixel and its neighbours in a row, times `factor`; `x` begins one pixel before `y`."""
     if adds:
@@ -512,7 +505,7 @@ def of_three(y, x, at, end, factor, adds):
             y[k] = factor * (x[k] + x[k + LANES] + x[k + 2 * LANES])
 
 
-@part
+@inlined
 def pool(A, i, scratch, blocks):
     """POOL of `execute`."""
     src, dst, channels, rows, columns, backward, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
@@ -547,7 +540,7 @@ def pool(A, i, scratch, blocks):
                 of_three(y, sums, max(last, LANES), line, edge, adds)
 
 
-@part
+@inlined
 def halve(A, i, blocks):
     """HALVE and HALVE_BACK of `execute`."""
     large, small, channels, rows, columns, adds = i[1], i[2], i[3], i[4], i[5], i[6]
@@ -577,7 +570,7 @@ def halve(A, i, blocks):
                         low[lane + LANES] = part
 
 
-@compiled
+@whole
 def execute(program, taps, tap_weights, A, P, G, R, S, scratch, images, mode):
     """Carry out a program.
 
@@ -642,7 +635,7 @@ def execute(program, taps, tap_weights, A, P, G, R, S, scratch, images, mode):
             A[i[1] : i[1] + i[2] * blocks] = 0.0
 
 
-@compiled
+@whole
 def load(A, to, images):
     """Images, shape (n, rows, columns, channels), to where the program reads them, surrounded by zeros."""
     n, rows, columns, channels = images.shape
@@ -659,7 +652,7 @@ def load(A, to, images):
                         A[at + lane] = 0.0
 
 
-@compiled
+@whole
 def head(A, P, G, z, to, channels, pixels, weights, classes, labels, smoothing, mode):
     """ReLU, mean over the image, linear layer, cross-entropy; in training their gradients, into `to` and `G`.
 
@@ -731,7 +724,7 @@ def head(A, P, G, z, to, channels, pixels, weights, classes, labels, smoothing, 
     return loss, wrong
 
 
-@compiled
+@whole
 def descend(P, G, M, rate, momentum, nesterov, decay, clip):
     """One step of SGD with momentum `M`, as torch's."""
     if clip > 0:
@@ -753,25 +746,7 @@ def descend(P, G, M, rate, momentum, nesterov, decay, clip):
 def ready() -> None:
     """Compile now, or load what was compiled before, instead of at the first step."""
     floats, places = np.zeros(64, np.float32), np.zeros(1, np.int64)
-    begin(execute, np.full((1, 19), ZERO), places, places, *[floats] * 4, np.zeros(1), 0, 1, TRAINING)
-    begin(load, floats, 0, np.zeros((0, 1, 1, 1), np.float32))
-    begin(head, floats, floats, floats, 0, 0, 1, 1, 0, 1, places[:0], 0.0, TRAINING)
-    begin(descend, floats, floats, floats, 0.0, 0.0, True, 0.0, 0.0)
-
-
-def begin(function: Callable[..., Any], *arguments: Any) -> None:
-    """The first call of a compiled function.
-
-    Raises:
-        BadInput: It cannot be compiled, or loaded from numba's cache: of this machine, not of a network.
-    """
-    try:
-        try:
-            function(*arguments)
-        except OSError:  # a full disk: it is compiled, but not kept for the next process
-            function(*arguments)
-    except Exception as error:
-        raise BadInput(
-            f"machine code: cannot be compiled or loaded here ({type(error).__name__}: {error}); name an empty folder "
-            "for numba's cache in NUMBA_CACHE_DIR"
-        ) from None
+    execute(np.full((1, 19), ZERO), places, places, *[floats] * 4, np.zeros(1), 0, 1, TRAINING)
+    load(floats, 0, np.zeros((0, 1, 1, 1), np.float32))
+    head(floats, floats, floats, 0, 0, 1, 1, 0, 1, places[:0], 0.0, TRAINING)
+    descend(floats, floats, floats, 0.0, 0.0, True, 0.0, 0.0)
