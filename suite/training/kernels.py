@@ -174,7 +174,11 @@ _grad31, _grad34 = _gradient_tile(3, 1), _gradient_tile(3, 4)
 
 OPTIONS: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
 """Of numba: NaN stays NaN."""
-whole = functools.partial(compiled, **OPTIONS)
+
+
+def whole(function: Callable[..., Any]) -> Any:
+    """A function that Python calls."""
+    return compiled(function, **OPTIONS)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
