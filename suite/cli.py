@@ -385,12 +385,6 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stopped)
     try:
-        if sys.argv[1:] in (
-            ["list"],
-            ["list", "--json"],
-        ):  # for one flag typer loads pydantic, a quarter of the time
-            list_(as_json=len(sys.argv) > 2)
-            raise SystemExit
         raise SystemExit(app(prog_name="kendall", standalone_mode=False))
     except Stopped as error:
         stop(f"stopped by {error.name}; the same command goes on where its folder's log ends", error.code)
