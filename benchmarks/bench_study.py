@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from suite.resampling import resample
 from suite.spaces.nas_bench_201 import NASBench201
+from suite.statistics.bootstrap import resample
 from suite.tables.base import NUMBERS, Block, Setting, Table
 from suite.types import Proxy
 

@@ -29,11 +29,11 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from suite.consistency import bootstrap
+from suite.comparison.board import student
+from suite.data.images import load
 from suite.evaluators.live import LiveEvaluator
-from suite.leaderboard import student
 from suite.spaces import SPACES
-from suite.training.data import load
+from suite.statistics.measures import bootstrap
 from suite.types import Proxy, Trial
 
 SPACE = SPACES["nas_bench_201"]

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from suite.consistency import bootstrap
+from suite.comparison.board import student
+from suite.data.images import load
 from suite.evaluators.live import LiveEvaluator
-from suite.leaderboard import student
 from suite.spaces import SPACES
-from suite.training.data import load
-from suite.training.pool import KnowledgePool
+from suite.statistics.measures import bootstrap
+from suite.training.weights.pool import KnowledgePool
 from suite.types import Proxy, Trial
 
 E, BATCH, FILLING, TESTED = 8, 16, 64, 32

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from suite.leaderboard import student
+from suite.comparison.board import student
 
 POINTS = (64, 100, 150, 200, 300, 400, 500)
 VARIANTS = {
@@ -43,7 +43,7 @@ def table():
 def search(job):
     """Rewards and accuracies of the trained samples, in their order."""
     from searchers import make
-    from searchers._ppo import reward
+    from searchers.parts.ppo import reward
     from suite.evaluators.table import TableEvaluator
     from suite.spaces import SPACES
 

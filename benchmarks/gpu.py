@@ -34,7 +34,7 @@ from peers import random_cells, stepper
 from suite.networks import build
 from suite.networks.supernet import Supernet
 from suite.spaces import SPACES
-from suite.training.train import exact
+from suite.training.device import exact
 from suite.types import Proxy
 
 SPACE = SPACES["nas_bench_201"]
@@ -124,7 +124,7 @@ class Candidate:
 
 
 def eager_step(arch, proxy, device, *, half):
-    """As in `suite.training.train`."""
+    """As in `suite.training.trainer`."""
     network = build(SPACE, arch, proxy, classes=10, image_channels=3, seed=0, lean=True).train()
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(

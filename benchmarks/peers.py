@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from suite.data._torchvision import torchvision_module
+from suite.data.images import ImageData
 from suite.networks import build
 from suite.spaces import SPACES
-from suite.training._torchvision import torchvision_module
-from suite.training.data import ImageData
 
 SPACE = SPACES["nas_bench_201"]
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)

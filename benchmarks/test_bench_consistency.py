@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from suite.consistency import MEASURES, bootstrap, ceiling, compare, kendall_tau
+from suite.statistics.measures import MEASURES, bootstrap, ceiling, compare, kendall_tau
 
 DRAWS = 10_000
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from suite.evaluators.recorded import Log, Recorded
+from suite.evaluators.recorded import Recorded
 from suite.evaluators.table import TableEvaluator
+from suite.records.log import Log
 from suite.search import Budget, run
 from suite.spaces import SPACES
 from suite.tables import open_table

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 from torch.nn import functional as F
 
-from suite.consistency import bootstrap, kendall_tau
+from suite.data.images import load
 from suite.evaluators.zero_cost import ZeroCostEvaluator
 from suite.networks import build
 from suite.spaces import SPACES
+from suite.statistics.measures import bootstrap, kendall_tau
 from suite.training import zero_cost
-from suite.training.data import load
-from suite.training.train import threads
+from suite.training.device import threads
 from suite.types import Trial
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"

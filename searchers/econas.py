@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from searchers._draw import unseen
-from searchers._options import flag, whole
+from searchers.parts.draw import unseen
+from searchers.parts.options import flag, whole
 from suite.spaces import SearchSpace
 from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
 

@@ -27,10 +27,10 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from searchers._critic import Critic
-from searchers._options import flag, fraction, number, whole
-from searchers._policies import Array
-from searchers._ppo import Agent, Due, Resources, normalised, reward
+from searchers.parts.critic import Critic
+from searchers.parts.options import flag, fraction, number, whole
+from searchers.parts.policies import Array
+from searchers.parts.ppo import Agent, Due, Resources, normalised, reward
 from suite.spaces import SearchSpace
 from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
 

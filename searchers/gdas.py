@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from searchers._gradient import Logits
-from searchers._options import flag, number
+from searchers.parts.logits import Logits
+from searchers.parts.options import flag, number
 from suite.spaces import SearchSpace
 from suite.types import BadInput, Proxy
 

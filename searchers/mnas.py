@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from searchers._options import whole
-from searchers._ppo import Agent, Due, Resources, normalised, reward
+from searchers.parts.options import whole
+from searchers.parts.ppo import Agent, Due, Resources, normalised, reward
 from suite.spaces import SearchSpace
 from suite.types import Evaluation, Proxy, Trial
 

@@ -29,8 +29,8 @@ from typing import Protocol
 
 import numpy as np
 
-from searchers._options import flag, fraction, number, whole
-from searchers._policies import Adam, Array, Baseline, Policy, RNNPolicy, Sample, TabularPolicy
+from searchers.parts.options import flag, fraction, number, whole
+from searchers.parts.policies import Adam, Array, Baseline, Policy, RNNPolicy, Sample, TabularPolicy
 from suite.pareto import Normaliser
 from suite.spaces import SearchSpace
 from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial, Unsupported

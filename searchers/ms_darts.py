@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from searchers._gradient import Logits
-from searchers._options import flag, number, whole
+from searchers.parts.logits import Logits
+from searchers.parts.options import flag, number, whole
 from suite.spaces import SearchSpace
 from suite.types import BadInput, Proxy
 

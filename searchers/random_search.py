@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from searchers._draw import unseen
-from searchers._options import flag
+from searchers.parts.draw import unseen
+from searchers.parts.options import flag
 from suite.spaces import SearchSpace
 from suite.types import Architecture, Evaluation, Proxy, Trial
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from searchers._options import flag, fraction, whole
+from searchers.parts.options import flag, fraction, whole
 from suite.spaces import SearchSpace
 from suite.types import Architecture, Evaluation, Proxy, Trial
 

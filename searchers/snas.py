@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from searchers._costs import known, shares, table
-from searchers._gradient import Logits
-from searchers._options import flag, fraction, number, one_of, whole
+from searchers.parts.costs import known, shares, table
+from searchers.parts.logits import Logits
+from searchers.parts.options import flag, fraction, number, one_of, whole
 from suite.spaces import SearchSpace, darts, nas_bench_201
 from suite.types import Architecture, BadInput, Proxy, Unsupported
 
@@ -271,8 +271,8 @@ def penalty(
         log_z: Logarithm of the draw, shape (rows, options), or (cells, rows, options) if cells differ.
         logits: a, shape (rows, options).
         temperature: That of the draw.
-        costs: Of each option, shape (cells, rows, options, 3): `searchers._costs.table`.
-        counted: What an edge counts, shape (cells, rows): `searchers._costs.shares`.
+        costs: Of each option, shape (cells, rows, options, 3): `searchers.parts.costs.table`.
+        counted: What an edge counts, shape (cells, rows): `searchers.parts.costs.shares`.
         way: "reparametrization": gradients flow through Z; "discrete": of the probabilities, whatever was drawn;
             "policy_gradient": the cost is a reward; the value means nothing then, its gradient does.
         form: "log": the mean of the logarithms of the three expected costs, each at least 1; "linear": their sum,

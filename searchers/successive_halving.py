@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from searchers._draw import unseen
-from searchers._options import whole
+from searchers.parts.draw import unseen
+from searchers.parts.options import whole
 from suite.spaces import SearchSpace
 from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
 

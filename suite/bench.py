@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from suite.data.images import ImageData
 from suite.evaluators.live import LiveEvaluator
 from suite.spaces import SPACES
-from suite.training.data import ImageData
+from suite.training.device import device_name, pick_device, threads
 from suite.training.recipe import Recipe
-from suite.training.train import BACKWARD, device_name, pick_device, threads
+from suite.training.trainer import BACKWARD
 from suite.types import Architecture, BadInput, Proxy, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]

@@ -66,9 +66,11 @@ def demo(
 
     Needs no GPU, no download and no spec: the benchmark ships inside a dependency, the images inside another.
     """
-    from suite import jobs
+    from suite import commands as jobs
     from suite.report import write_report
-    from suite.spec import RunSpec, StudySpec, load
+    from suite.spec.reading import load
+    from suite.spec.run import RunSpec
+    from suite.spec.study import StudySpec
 
     specs = Path(__file__).with_name("demo")
     chosen: dict[str, list[str]] = {"compare": [], "live": [], "study": []}
@@ -98,8 +100,9 @@ def run(spec: SpecPath, settings: Settings = None, out: Out = None, resume: Resu
 
     Interrupted or killed, the same command goes on where it stopped.
     """
-    from suite import jobs
-    from suite.spec import RunSpec, load
+    from suite import commands as jobs
+    from suite.spec.reading import load
+    from suite.spec.run import RunSpec
 
     checked = load(RunSpec, spec, settings or [])
     folder = out or default_folder(checked)
@@ -119,8 +122,9 @@ def study(
 
     Interrupted or killed, the same command goes on where it stopped.
     """
-    from suite import jobs
-    from suite.spec import StudySpec, load
+    from suite import commands as jobs
+    from suite.spec.reading import load
+    from suite.spec.study import StudySpec
 
     checked = load(StudySpec, spec, settings or [])
     if plan:
@@ -159,7 +163,7 @@ def bench(
     from dataclasses import asdict
 
     from suite.bench import Machine, Reached, everything
-    from suite.folder import unwritable, write_whole
+    from suite.records.folder import unwritable, write_whole
 
     machines, reached = list[Machine](), list[Reached]()
     for row in everything(device=device, workers=workers, workloads=proxies or None):
@@ -266,7 +270,7 @@ def info(
 def inventory() -> dict[str, list[dict[str, Any]]]:
     """What `kendall list` prints."""
     from searchers import load_all
-    from suite.datasets import DATASETS
+    from suite.data.datasets import DATASETS
     from suite.spaces import SPACES
     from suite.tables import TABLES
 

@@ -117,7 +117,7 @@ SIMULATED = "table:"
 class Cost:
     """What an answer took; definitions in docs/cost.md.
 
-    Costs of different devices never share a sum: see `suite.ledger`.
+    Costs of different devices never share a sum: see `suite.records.ledger`.
     """
 
     device_s: float
@@ -189,7 +189,7 @@ class Searcher(Protocol):
 class GradientSearch(Protocol):
     """Trains a mixture of all operations by gradients; data, schedule, checkpoints and cost belong to the loop.
 
-    The loop is `suite.training.differentiable`, the learner `suite.networks.learner.Learner`; both are described in
+    The loop is `suite.training.gradient_loop`, the learner `suite.networks.learner.Learner`; both are described in
     docs/gradient-searches.md.
     """
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ROOT
+from helpers.harness import ROOT
 from typer.main import get_command
 
 from searchers import SEARCHERS
 from suite.cli import app
-from suite.spec import RunSpec, StudySpec, load
+from suite.spec.reading import load
+from suite.spec.run import RunSpec
+from suite.spec.study import StudySpec
 from suite.types import KendallError
 
 PATTERNS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md", "results/**/README.md")
@@ -176,7 +178,7 @@ def test_every_page_can_be_reached_from_the_readme():
 
 
 def test_every_file_of_a_folder_is_documented():
-    from suite.folder import ENVIRONMENT, RESULTS, SPEC
+    from suite.records.folder import ENVIRONMENT, RESULTS, SPEC
 
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for name in (*RESULTS, ENVIRONMENT, SPEC, "report.html"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from analytic import PROXY, Analytic, converse
+from helpers.analytic import PROXY, Analytic, converse
 
 import searchers
 from suite.spaces import SPACES

@@ -22,9 +22,9 @@ import numpy as np
 from searchers import load
 from searchers.monas import MONAS
 from suite.evaluators.table import TableEvaluator
-from suite.evaluators.with_resources import WithResources
 from suite.pareto import normalised_hypervolume, reference_point
-from suite.resources import Formulas, Looked, Resources
+from suite.resources.beside import WithResources
+from suite.resources.sources import Formulas, Looked, Resources
 from suite.search import Budget, run
 from suite.tables import open_resources, open_table
 from suite.types import Evaluation, Searcher, Trial

@@ -38,9 +38,9 @@ def search(images: Path, methods: tuple[str, ...]) -> None:
     from searchers.darts import DARTS
     from searchers.ms_darts import MSDARTS
     from searchers.snas import SNAS, SNASBilevel
+    from suite.data.images import load
     from suite.spaces import SPACES
-    from suite.training.data import load
-    from suite.training.differentiable import epochs
+    from suite.training.gradient_loop import epochs
     from suite.types import Proxy
 
     kinds: dict[str, Any] = {"darts": DARTS, "ms_darts": MSDARTS, "snas": SNAS, "snas_bilevel": SNASBilevel}

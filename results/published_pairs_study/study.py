@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from suite.environment import environment
+from suite.records.environment import environment
 from suite.report import write_report
 from suite.study.published import write
 from suite.tables.base import sha256_of

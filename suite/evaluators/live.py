@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from suite.data.images import ImageData
 from suite.spaces import SearchSpace
-from suite.training.data import ImageData
-from suite.training.engines import Engine, Processes, Serial, pick_places
-from suite.training.pool import KnowledgePool
 from suite.training.recipe import Recipe, resolve
-from suite.training.train import Trainer
+from suite.training.trainer import Trainer
+from suite.training.weights.pool import KnowledgePool
 from suite.types import BadInput, Cost, Evaluation, Proxy, Trial
+from suite.workers.processes import Engine, Processes, Serial, pick_places
 
 MOST_THREADS = 1024
 """Of a CPU, for one training: torch dies of far more, without a word."""

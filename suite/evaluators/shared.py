@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from suite.networks.chance import generator
+from suite.data.augment import Augmentation
+from suite.data.images import ImageData
+from suite.data.seeding import generator
 from suite.networks.supernet import Supernet
-from suite.training.augment import Augmentation
-from suite.training.data import ImageData
+from suite.training.device import Diverged, pick_device, reason, threads
 from suite.training.recipe import Recipe
-from suite.training.train import EVALUATION_BATCH, Diverged, Leg, Trainer, batches, pick_device, reason, subset, threads
+from suite.training.trainer import EVALUATION_BATCH, Leg, Trainer, batches, subset
 from suite.types import Architecture, BadInput, Cost, Evaluation, KendallError, Proxy, Trial, Unsupported
 
 STATISTICS = ("batch", "recalibrated", "running")

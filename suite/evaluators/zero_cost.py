@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
+from suite.data.images import ImageData
 from suite.spaces import SearchSpace
-from suite.training.data import ImageData
-from suite.training.train import pick_device
+from suite.training.device import pick_device
 from suite.training.zero_cost import Scorer
 from suite.types import Architecture, BadInput, Cost, Evaluation, Proxy, Trial
 

@@ -39,7 +39,8 @@ def build(
         classes: Outputs.
         image_channels: 1 for grey images, 3 for colour.
         seed: Of the initial weights; None leaves the network without any (on the meta device), to look at its shapes.
-        lean: Compute only what has to be (`suite.networks.lean`); by default every operation is, as in the papers.
+        lean: Compute only what has to be (`suite.networks.dead_edges`); by default every operation is, as in the
+            papers.
 
     Raises:
         BadInput: `arch` is none of `space`.

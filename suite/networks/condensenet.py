@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from suite.networks.channels import first, gate, normed, weights
 from suite.networks.mixture import Mixture, Row
 from suite.networks.operations import PLAIN, Norms
-from suite.networks.slices import first, gate, normed, weights
 from suite.spaces import condensenet as space
 from suite.types import Architecture, Proxy
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from suite.networks.lean import State, Zero, reaching
+from suite.networks.dead_edges import State, Zero, reaching
 from suite.networks.mixture import Choice, Mixture, Row
 from suite.networks.operations import OPERATIONS, PLAIN, FactorizedReduce, Norms, ReLUConvBN
 from suite.spaces import darts as space
@@ -194,7 +194,7 @@ class Network(nn.Module):
                 )
             self.auxiliary_head = AuxiliaryHead(multipliers[1] * last.channels, classes, norms)
         self.lean = False
-        """Whether only what has to be computed is: see `suite.networks.lean`."""
+        """Whether only what has to be computed is: see `suite.networks.dead_edges`."""
         end = self.places[-1]
         self.classifier = nn.Linear(multipliers[end.reduction] * end.channels, classes)
 

@@ -1,7 +1,7 @@
 """What a gradient search works with: a supernet, the optimiser of its weights, and gradients, all of them counted.
 
 A search asks for passes, gradients and steps and brings the mixture; which images, which learning rate and when to stop
-belong to the loop (`suite.training.differentiable`). Nothing here waits for the device.
+belong to the loop (`suite.training.gradient_loop`). Nothing here waits for the device.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from suite.networks.chance import generator
+from suite.data.seeding import generator
 from suite.networks.supernet import Supernet
 
 INPUTS, WEIGHTS = 1, 1

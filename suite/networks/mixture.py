@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from suite.networks.lean import State, alive
+from suite.networks.dead_edges import State, alive
 
 Row: TypeAlias = tuple[Tensor | None, tuple[int, ...]]
 """Of one edge: a weight for each option, shape (options,), or None for ones; and the options that are computed."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from suite.networks.lean import State, reaching
+from suite.networks.dead_edges import State, reaching
 from suite.networks.mixture import Choice, Mixture, Row
 from suite.networks.operations import OPERATIONS, PLAIN, Norms, Reduction
 from suite.spaces import nas_bench_201 as space
@@ -84,7 +84,7 @@ class Network(nn.Module):
         self.norm = norms.outside(width)
         self.classifier = nn.Linear(width, classes)
         self.lean = False
-        """Whether only what has to be computed is: see `suite.networks.lean`."""
+        """Whether only what has to be computed is: see `suite.networks.dead_edges`."""
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
         """Logits, shape (n, classes), of normalised images, shape (n, image_channels, side, side)."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from suite.networks.chance import generator
-from suite.networks.lean import Zero, nothing
+from suite.data.seeding import generator
+from suite.networks.dead_edges import Zero, nothing
 from suite.types import BadInput, Unsupported
 
 STATISTICS = ("running", "batch")
@@ -51,7 +51,7 @@ PLAIN = Norms()
 
 
 class AfterReLU(nn.Module):
-    """What begins with a ReLU, so that several may share one: see `suite.networks.lean`."""
+    """What begins with a ReLU, so that several may share one: see `suite.networks.dead_edges`."""
 
     begins = "relu"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from suite.report import words
 from suite.report.content import Leaderboard, Study, leaderboards, studies
-from suite.report.contract import rows_of
+from suite.report.reading import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,9 +12,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from suite.ledger import CHARGED, PHASES, gpu_days
+from suite.records.ledger import CHARGED, PHASES, gpu_days
 from suite.report import words
-from suite.report.contract import Row, Source
+from suite.report.reading import Row, Source
 from suite.types import JSON, SIMULATED
 
 T = TypeVar("T")

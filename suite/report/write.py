@@ -13,7 +13,7 @@ from typing import Any
 from suite import __version__
 from suite.report import figures, words
 from suite.report.content import Content, arrange
-from suite.report.contract import read_folder
+from suite.report.reading import read_folder
 from suite.types import BadInput
 
 MARK = "written by kendall report"

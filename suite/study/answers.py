@@ -11,10 +11,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from suite.arena import Arena, LiveArena, TableArena
-from suite.evaluators.recorded import Log, Recorded
+from suite.evaluators.recorded import Recorded
 from suite.evaluators.table import OTHER_SEEDS
-from suite.spec import StudySpec
+from suite.problem import Arena, LiveArena, TableArena
+from suite.records.log import Log
+from suite.spec.study import StudySpec
 from suite.study.networks import Quick
 from suite.study.plan import PROBES, Plan, Price, Run, name_of, plan
 from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial

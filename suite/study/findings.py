@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from suite.analysis import claims, factors, power, strategy, transfer
-from suite.analysis.differences import holm, p_value
-from suite.analysis.grid import FULL, Grid
-from suite.analysis.taus import column
-from suite.consistency import Interval
-from suite.folder import Row
-from suite.resampling import TAU
-from suite.spec import StudySpec
+from suite.records.folder import Row
+from suite.spec.study import StudySpec
+from suite.statistics.bootstrap import TAU
+from suite.statistics.measures import Interval
+from suite.statistics.questions import claims, factors, power, strategy, transfer
+from suite.statistics.questions.differences import holm, p_value
+from suite.statistics.questions.grid import FULL, Grid
+from suite.statistics.questions.taus import column
 from suite.study.answers import SCHEDULE, STAGE, ZERO_COST, Ranking, Study, mean_cost
 from suite.study.rows import CONSISTENCY, SCORES, Measured, consistency_rows, measure, score_frame
 from suite.types import BadInput, Proxy, nearest

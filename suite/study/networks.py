@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from suite.spaces import SearchSpace
-from suite.spec import StudySpec
+from suite.spec.study import StudySpec
 from suite.types import Architecture, BadInput
 
 Quick: TypeAlias = Callable[[Sequence[Architecture]], Sequence[float]]

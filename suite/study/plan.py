@@ -11,9 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from suite.arena import Arena, TableArena
+from suite.problem import Arena, TableArena
 from suite.proxies import Levels, levels, parse, theoretical_acceleration
-from suite.spec import LivePart, StudyProxyPart, StudySpec
+from suite.spec.parts import LivePart, StudyProxyPart
+from suite.spec.study import StudySpec
 from suite.types import Architecture, BadInput, Proxy, Unsupported, nearest
 
 BASELINES = ("params", "macs", "random")

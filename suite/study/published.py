@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from suite.arena import Arena
-from suite.folder import Folder
-from suite.spec import StudySpec, check
+from suite.problem import Arena
+from suite.records.folder import Folder
+from suite.spec.reading import check
+from suite.spec.study import StudySpec
 from suite.study.answers import BASELINE, PUBLISHED, SCHEDULE, Ranking, Study
 from suite.study.findings import Findings
 from suite.study.plan import Plan

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from suite.analysis import ceilings
-from suite.consistency import MEASURES, Interval, bootstrap, ceiling
 from suite.evaluators.table import OTHER_SEEDS
-from suite.folder import Row
-from suite.ledger import Ledger
 from suite.proxies import notation, theoretical_acceleration
-from suite.resampling import Draws, resample
-from suite.spec import StudySpec
+from suite.records.folder import Row
+from suite.records.ledger import Ledger
+from suite.spec.study import StudySpec
+from suite.statistics.bootstrap import Draws, resample
+from suite.statistics.measures import MEASURES, Interval, bootstrap, ceiling
+from suite.statistics.questions import ceilings
 from suite.study.answers import BASELINE, SCHEDULE, Floats, Ranking, Study, judged_kind, mean_cost
 from suite.study.plan import known_levels
 from suite.types import BadInput, Cost, Unsupported

@@ -49,7 +49,7 @@ class Recipe:
     precision: str = "auto"
     """Arithmetic of the forward pass: "float32", "bfloat16"; "auto" is bfloat16 on CUDA devices that have it."""
     step: str = "torch"
-    """Who computes a step: "torch"; "compiled": machine code of ours (`suite.training.program`), for stand-alone
+    """Who computes a step: "torch"; "compiled": machine code of ours (`suite.training.compiled`), for stand-alone
     networks of NAS-Bench-201 on a CPU: the same sums in another order, in a fraction of the time if they are narrow."""
 
     def __post_init__(self) -> None:

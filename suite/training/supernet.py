@@ -3,9 +3,9 @@
 Guo et al. "Single Path One-Shot Neural Architecture Search with Uniform Sampling". ECCV 2020.
 https://arxiv.org/abs/1904.00420
 
-As in `suite.training.train`, nothing depends on what was trained before: weights, subset, order, augmentation and paths
-come from generators seeded by the seed, the epoch and the batch, so that on a CPU a run that was cut off and went on
-equals the run in one go bit for bit.
+As in `suite.training.trainer`, nothing depends on what was trained before: weights, subset, order, augmentation and
+paths come from generators seeded by the seed, the epoch and the batch, so that on a CPU a run that was cut off and went
+on equals the run in one go bit for bit.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suite.networks.chance import generator
+from suite.data.images import ImageData
+from suite.data.seeding import generator
 from suite.networks.learner import Batch, Learner, Pass
 from suite.networks.operations import Norms
 from suite.networks.supernet import Supernet
 from suite.spaces import SearchSpace
-from suite.training.data import ImageData
+from suite.training.device import pick_device, threads
 from suite.training.recipe import Recipe, resolve_for_supernet
-from suite.training.train import Leg, Run, Trainer, batches, pick_device, restore, state, subset, threads
+from suite.training.trainer import Leg, Run, Trainer, batches, restore, state, subset
 from suite.types import BadInput, Cost, Proxy
 
 

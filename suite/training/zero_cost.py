@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from suite.data.augment import Augmentation, resize
+from suite.data.images import ImageData
+from suite.data.seeding import generator
 from suite.networks import build
-from suite.networks.chance import generator
 from suite.spaces import SearchSpace
-from suite.training.augment import Augmentation, resize
-from suite.training.data import ImageData
-from suite.training.train import BACKWARD, device_clock, device_name, reason, threads
+from suite.training.device import device_clock, device_name, reason, threads
+from suite.training.trainer import BACKWARD
 from suite.types import BadInput, Cost, Evaluation, KendallError, Trial, nearest
 
 Score: TypeAlias = Callable[[nn.Module, Tensor, Tensor], float]

@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from harness import live_content, rows
+from helpers.harness import live_content, rows
 
 import searchers
-from suite import jobs
+from suite import commands as jobs
+from suite.data.images import load
 from suite.networks.supernet import SUPERNETS
 from suite.spaces import SPACES
-from suite.spec import RunSpec, check
-from suite.training.data import load
-from suite.training.differentiable import epochs
+from suite.spec.reading import check
+from suite.spec.run import RunSpec
+from suite.training.gradient_loop import epochs
 from suite.types import Evaluation, GradientSearch, Proxy, Searcher, Unsupported
 
 NAMES = [name for name in searchers.available() if "supernet" in searchers.load(name).needs]

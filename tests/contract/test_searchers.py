@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from analytic import PROXY, Analytic, quality
+from helpers.analytic import PROXY, Analytic, quality
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,0 +1,1 @@
+"""Pieces that several searchers share; no method of its own."""

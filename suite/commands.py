@@ -1,0 +1,169 @@
+"""From a spec to a folder of results: what `kendall run`, `study` and `demo` do, for those who call it from Python."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TypeAlias
+
+from suite import study
+from suite.comparison import board as leaderboard
+from suite.comparison.searches import Comparison, Outcome
+from suite.problem import Arena, arena
+from suite.records.environment import environment
+from suite.records.folder import TRIALS, Folder, Row
+from suite.records.log import Log
+from suite.spaces import SPACES
+from suite.spec.parts import Common
+from suite.spec.run import RunSpec
+from suite.spec.study import StudySpec
+from suite.types import JSON, Architecture
+
+Progress: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
+"""(what, how many) -> a context whose value is called once a step done."""
+
+
+def silent(what: str, total: int) -> AbstractContextManager[Callable[[], None]]:
+    """No progress bar."""
+    return nullcontext(lambda: None)
+
+
+def run(
+    spec: RunSpec, out: Path, *, base: Path, command: str, resume: bool = True, progress: Progress = silent
+) -> Path:
+    """Every searcher of the spec on every data set, judged: leaderboard.csv and what it is made of.
+
+    Killed at any moment and called again, it goes on in the same folder and ends the same.
+
+    Raises:
+        BadInput: The spec, the data or the folder is wrong.
+        Unsupported: The table or space cannot serve the spec.
+    """
+    arenas = open_arenas(spec, base, out)
+    with tempfile.TemporaryDirectory(prefix="kendall-") as scratch:  # nothing is written to `out` before all is checked
+        for each in arenas:
+            Comparison(spec, each, base=base, out=Path(scratch)).check()
+    board: list[Row] = []
+    winners: list[Row] = []
+    curve: list[Row] = []
+    accounts: list[Row] = []
+    fronts: list[Row] = []
+    volumes: list[Row] = []
+    predictions: list[Row] = []
+    objectives = spec.objectives or ["val_error"]
+    with Folder(out, spec.resolved(), resume=resume) as folder:
+        folder.describe(where(arenas, command))
+        with Log(out / TRIALS, SPACES[spec.space]) as log:
+            for each in arenas:
+                outcomes: dict[str, list[Outcome]] = {}
+                with progress(f"searches on {each.dataset}", len(spec.searchers) * spec.seeds) as tick:
+                    for outcome in Comparison(spec, each, base=base, out=out).outcomes(log):
+                        outcomes.setdefault(outcome.searcher, []).append(outcome)
+                        tick()
+                for of_one in outcomes.values():
+                    board.append(leaderboard.leaderboard_row(of_one, each, command))
+                    winners += leaderboard.winner_rows(of_one, each)
+                    accounts += leaderboard.ledger_rows(of_one, each)
+                    predictions += leaderboard.prediction_rows(of_one, each)
+                    if len(objectives) > 1:
+                        fronts += leaderboard.front_rows(of_one, each, objectives)
+                curve += leaderboard.anytime_rows(outcomes, each)
+                if len(objectives) > 1:
+                    volumes += leaderboard.hypervolume_rows(outcomes, each, objectives, spec.reference)
+        folder.write_csv("winners.csv", leaderboard.WINNERS, winners)
+        folder.write_csv("ledger.csv", leaderboard.LEDGER, accounts)
+        for name, columns, found in (
+            ("anytime.csv", leaderboard.ANYTIME, curve),
+            ("fronts.csv", (*leaderboard.FRONTS, *objectives), fronts),
+            ("hypervolume.csv", leaderboard.HYPERVOLUMES, volumes),
+            ("predictions.csv", leaderboard.PREDICTIONS, predictions),
+        ):
+            if found:
+                folder.write_csv(name, columns, found)
+        folder.write_csv("leaderboard.csv", leaderboard.LEADERBOARD, board)
+    return out
+
+
+def conduct(
+    spec: StudySpec, out: Path, *, base: Path, command: str, resume: bool = True, progress: Progress = silent,
+    announce: Callable[[str], None] | None = None,
+) -> Path:  # fmt: skip
+    """Every proxy of the spec against full training on every data set: consistency.csv and what follows from it.
+
+    Killed at any moment and called again, it goes on in the same folder and ends the same.
+
+    Args:
+        spec: What to study.
+        out: Folder of the results.
+        base: A folder that paths may be relative to.
+        command: What makes these results again.
+        resume: Go on in a folder that holds some.
+        progress: Shows how far it is.
+        announce: Hears what is planned and what it will cost, before it starts; that takes a few short trainings.
+
+    Raises:
+        BadInput: The spec, the data or the folder is wrong.
+        Unsupported: The table or space cannot serve the spec.
+    """
+    arenas, archs = prepared(spec, base, out)
+    space, findings = SPACES[spec.space], study.Findings(spec, command)
+    with Folder(out, spec.resolved(), resume=resume) as folder:
+        folder.describe(where(arenas, command))
+        if announce is not None:
+            for line in priced(spec, arenas, archs):
+                announce(line)
+        with contextlib.ExitStack() as held:
+            log = None if all(each.simulated for each in arenas) else held.enter_context(Log(out / TRIALS, space))
+            for each in arenas:
+                with progress(f"trainings on {each.dataset}", study.answers_due(spec, each, archs)) as tick:
+                    done = study.conduct(spec, each, archs, log, tick, base)
+                with progress(f"statistics on {each.dataset}", 1) as tick:
+                    findings.add(done)
+                    tick()
+        folder.write("scores.csv", findings.written_scores())
+        for name, columns, rows in findings.tables():
+            folder.write_csv(name, columns, rows)
+    return out
+
+
+def planned(spec: StudySpec, *, base: Path) -> list[str]:
+    """What a study would train and what that would cost, a line a data set; nothing is kept.
+
+    Raises:
+        BadInput, Unsupported: As `conduct`.
+    """
+    with tempfile.TemporaryDirectory(prefix="kendall-") as scratch:
+        arenas, archs = prepared(spec, base, Path(scratch))
+        return list(priced(spec, arenas, archs))
+
+
+def prepared(spec: StudySpec, base: Path, out: Path) -> tuple[list[Arena], tuple[Architecture, ...]]:
+    """A study's data sets and networks, checked."""
+    space, part = SPACES[spec.space], spec.architectures
+    early = study.architectures(spec, space, base) if part.quick is None and not part.all else ()
+    arenas = open_arenas(spec, base, out)
+    for each in arenas:
+        study.check(spec, each)
+    held = study.held(arenas) if part.all else None
+    return arenas, early or study.architectures(spec, space, base, study.quick_score(spec, arenas[0]), held)
+
+
+def priced(spec: StudySpec, arenas: list[Arena], archs: tuple[Architecture, ...]) -> Iterator[str]:
+    """A line a data set."""
+    for each in arenas:
+        yield f"{each.dataset}: {len(archs):,} networks, {study.price(spec, each, archs)}"
+
+
+def open_arenas(spec: Common, base: Path, out: Path) -> list[Arena]:
+    """All data sets at hand before anything starts."""
+    return [arena(spec, dataset, base=base, checkpoints=out / "checkpoints") for dataset in spec.datasets]
+
+
+def where(arenas: list[Arena], command: str) -> JSON:
+    """Where and on what this runs."""
+    devices = " + ".join(dict.fromkeys(each.device for each in arenas))
+    data = {f"{each.name} {each.dataset}": each.fingerprint for each in arenas}
+    return environment(command=command, device=devices, data=data)

@@ -1,0 +1,1 @@
+"""The searches of a spec, each judged, and the boards that their results make."""

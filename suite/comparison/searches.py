@@ -1,0 +1,335 @@
+"""The searches of a spec, each from its first question to the judge's word on its winner.
+
+Each searcher is run once a seed, under the same budget and with the same seeds as the others; its winner goes to the
+judge, which alone sees what the search did not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from searchers import make, options
+from suite.evaluators.recorded import Recorded
+from suite.problem import Arena
+from suite.records.ledger import Ledger, phase_of
+from suite.records.log import Log
+from suite.resources.beside import WithResources
+from suite.resources.sources import FORMULAS, Formulas, Resources, Source, open_source
+from suite.search import run
+from suite.spec.parts import SearcherPart
+from suite.spec.run import RunSpec
+from suite.types import (
+    Architecture,
+    Cost,
+    Evaluation,
+    Evaluator,
+    GradientSearch,
+    Proxy,
+    Recommendation,
+    Searcher,
+    Trial,
+    Unsupported,
+)
+
+MEASUREMENTS, CALIBRATIONS, STORES = "measurements.jsonl", "calibrations.json", "stores"
+"""Files of measured resources and of what searchers took as their range before they began; folder of their stores."""
+JUDGE_SEED_STEP = 1_000_003
+"""Distance of the seeds of one winner's several full trainings: far from any search's own."""
+
+
+class Prediction(Protocol):
+    """A reward that a searcher predicted."""
+
+    arch: Architecture
+    reward: float
+    uncertainty: float
+    threshold: float
+    """The uncertainty up to which it is used in place of a training."""
+    trained: float
+    """What a training gave all the same; nan: there was none."""
+
+    @property
+    def used(self) -> bool:
+        """Whether it stood in for a training."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One search, judged."""
+
+    part: SearcherPart
+    seed: int
+    last: Recommendation | None
+    """None: the searcher asked nothing."""
+    judge_error: float
+    """[%]; inf without a winner."""
+    regret: float
+    """Above the best in the space [percentage points]; nan where nobody knows the best."""
+    incumbents: tuple[tuple[float, float], ...]
+    """(device seconds, judge error [%]) at each change of the incumbent; empty where judging is not free."""
+    ledger: Ledger
+    note: str
+    predictions: tuple[Prediction, ...] = ()
+    """Rewards that a model of the searcher's gave; none of them can win."""
+
+    @property
+    def searcher(self) -> str:
+        """What its rows are called."""
+        return self.part.row
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The winner."""
+        return self.last.best if self.last else None
+
+
+class Reseeded:
+    """Answers a searcher's trials under the training seed of this repeat."""
+
+    def __init__(self, evaluator: Evaluator, seed: int) -> None:
+        self.evaluator, self.seed, self.name = evaluator, seed, evaluator.name
+
+    def evaluate(self, trials: Sequence[Trial]) -> list[Evaluation]:
+        """Answers that carry the trials as they were asked."""
+        answers = self.evaluator.evaluate([replace(trial, seed=trial.seed + self.seed) for trial in trials])
+        return [replace(answer, trial=trial) for trial, answer in zip(trials, answers, strict=True)]
+
+
+class Audited:
+    """A searcher whose every answer is entered in a ledger."""
+
+    def __init__(self, searcher: Searcher, ledger: Ledger, full: Proxy) -> None:
+        self.searcher, self.ledger, self.full = searcher, ledger, full
+        self.ask = searcher.ask
+        self.objective = getattr(searcher, "objective", None)
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Enter, then tell."""
+        for evaluation in evaluations:
+            self.ledger.add(phase_of(evaluation.trial, self.full), evaluation.cost)
+        self.searcher.tell(evaluations)
+
+
+class Comparison:
+    """All searches of a spec on one data set.
+
+    Args:
+        spec: What is asked for.
+        arena: Space, data, who answers and who judges.
+        base: What relative paths of the spec are relative to.
+        out: Folder of the results: measurements go there.
+
+    Raises:
+        BadInput: A resource is wrong.
+        Unsupported: A resource is not there.
+    """
+
+    def __init__(self, spec: RunSpec, arena: Arena, *, base: Path, out: Path) -> None:
+        self.spec, self.arena, self.base, self.out = spec, arena, base, out
+        self.judge = arena.judge_view()
+        sources: list[Source] = [
+            open_source(
+                part.model_dump(), arena.space, arena.dataset, base=base, store=out / MEASUREMENTS, **arena.shape
+            )
+            for part in spec.resources or ()
+        ]
+        given = {name for source in sources for name in source.names}
+        with contextlib.suppress(Unsupported):  # a space without formulas
+            sources.append(Formulas(arena.space, [name for name in FORMULAS if name not in given], **arena.shape))
+        self.resources = Resources(arena.space, sources, out / CALIBRATIONS)
+
+    def check(self) -> None:
+        """What would fail later fails now.
+
+        Raises:
+            BadInput: A searcher refuses an option.
+            Unsupported: The arena cannot answer a searcher's trials, or knows no seconds for a budget in seconds.
+        """
+        spec, arena = self.spec, self.arena
+        for part in spec.searchers:
+            proxy = self.proxy(part)
+            arena.check(proxy)
+            if spec.budget.device_s is not None and not arena.knows_seconds(proxy):
+                raise Unsupported(
+                    f"{arena.name} knows no seconds of {proxy} on {arena.dataset}: give budget.evaluations alone"
+                )
+            if isinstance(self.searcher(part, spec.seed0, self.resources), GradientSearch):
+                arena.check_gradients(part.name, proxy)
+
+    def outcomes(self, log: Log) -> Iterator[Outcome]:
+        """Searcher by searcher, seed by seed."""
+        for part in self.spec.searchers:
+            for seed in range(self.spec.seed0, self.spec.seed0 + self.spec.seeds):
+                yield self.outcome(part, seed, log)
+        self.arena.judge_over()
+
+    def proxy(self, part: SearcherPart) -> Proxy:
+        """What a searcher's candidates, or its supernet, are trained under."""
+        return (part.proxy or self.spec.proxy or self.spec.full).proxy(self.arena.space, self.arena.side)
+
+    def searcher(
+        self, part: SearcherPart, seed: int, resources: Resources, **more: object
+    ) -> Searcher | GradientSearch:
+        """A searcher at its beginning; equal seeds draw equally, whatever the searcher."""
+        proxy = self.proxy(part)
+        capabilities: dict[str, object] = {"resources": resources, **more}
+        if "stages" in options(part.name):
+            capabilities = {"stages": self.arena.stages(proxy), **capabilities}
+        rng = np.random.default_rng(seed)
+        return make(part.name, self.arena.space, proxy, rng, capabilities=capabilities, **part.options)
+
+    def stores(self, part: SearcherPart, seed: int) -> dict[str, Any]:
+        """What outlives a search, for searchers that know of it: weights of blocks, trained samples.
+
+        Each search begins with empty ones of its own, unless the spec names a folder that they share.
+        """
+        known, arena = options(part.name), self.arena
+        if not {"pool", "stores"} & set(known):
+            return {}
+        from suite.records.samples import Stores
+
+        name, proxy = f"{part.row}/{seed}", self.proxy(part)
+        own = self.out / STORES / arena.dataset / re.sub(r"[^\w.-]+", "_", name)
+        folder = own if self.spec.stores is None else self.base / self.spec.stores
+        run = f"{self.spec.name} {self.spec.short_hash} {arena.dataset} {name}"
+        offered: dict[str, Any] = {}
+        if "stores" in known:
+            offered["stores"] = Stores(folder, arena.space, arena.dataset, run=run)
+        if "pool" in known and part.options.get("akp", True) and arena.trains_blocks:
+            from suite.training.weights.pool import KnowledgePool
+
+            offered["pool"] = KnowledgePool(folder / "pool", arena.space, proxy, run=run, **arena.shape)
+        return offered
+
+    def outcome(self, part: SearcherPart, seed: int, log: Log) -> Outcome:
+        """One search, judged."""
+        arena, search = self.arena, Search(self, part, seed, log)
+        last: Recommendation | None = None
+        changes: list[tuple[float, Evaluation]] = []
+        for last in search.steps():
+            if last.best is not None and (not changes or changes[-1][1] is not last.best):
+                changes.append((last.device_s, last.best))
+        ledger = search.close(last)
+
+        error = regret = math.inf
+        incumbents: list[tuple[float, float]] = []
+        best = last.best if last else None
+        if best is not None:
+            repeats = 1 if arena.free_judge else self.spec.judge_seeds
+            trials = [Trial(best.trial.arch, arena.full, seed=seed + k * JUDGE_SEED_STEP) for k in range(repeats)]
+            judged = Recorded(self.judge, log, dataset=arena.dataset, run=search.name, phase="judging")
+            answers = judged.evaluate(trials)
+            for answer in answers:
+                ledger.add("judging", answer.cost)
+            error = float(np.mean([arena.judge_error(answer) for answer in answers]))
+            regret = error - arena.optimum(seed)
+        if arena.free_judge:
+            asked = [Trial(answer.trial.arch, arena.full, seed=seed) for _, answer in changes]
+            errors = map(arena.judge_error, self.judge.evaluate(asked))
+            incumbents = [(device_s, error) for (device_s, _), error in zip(changes, errors, strict=True)]
+        predictions = tuple(search.predictions)
+        return Outcome(part, seed, last, error, regret, tuple(incumbents), ledger, search.note, predictions)
+
+
+class Search:
+    """One search of a comparison."""
+
+    def __init__(self, comparison: Comparison, part: SearcherPart, seed: int, log: Log) -> None:
+        self.spec, self.arena, self.part, self.seed, self.log = comparison.spec, comparison.arena, part, seed, log
+        self.name, self.ledger, self.proxy = f"{part.row}/{seed}", Ledger(), comparison.proxy(part)
+        self.resources = comparison.resources.view()
+        self.stores = comparison.stores(part, seed)
+        self.searcher = comparison.searcher(part, seed, self.resources, **self.stores)
+
+    def steps(self) -> Iterator[Recommendation]:
+        """What the search would hand over, as it goes on."""
+        return self.learned(self.searcher) if isinstance(self.searcher, GradientSearch) else self.asked(self.searcher)
+
+    def asked(self, searcher: Searcher) -> Iterator[Recommendation]:
+        """By questions and answers."""
+        view = self.arena.search_view(self.name, pool=self.stores.get("pool"))
+        if self.spec.resources:
+            view = WithResources(view, self.resources)
+        return run(
+            Audited(searcher, self.ledger, self.arena.full),
+            Reseeded(Recorded(view, self.log, dataset=self.arena.dataset, run=self.name, phase="search"), self.seed),
+            budget=self.spec.budget.budget(),
+            objectives=self.spec.objectives or ("val_error",),
+            constraints=self.spec.constraints,
+            workers=self.spec.workers,
+        )
+
+    def learned(self, searcher: GradientSearch) -> Iterator[Recommendation]:
+        """By gradients: a recommendation an epoch, those of the log first.
+
+        Its length is its proxy's; of the budget only device seconds count, and an epoch that crosses them ends it.
+        """
+        from suite.training.gradient_loop import recommendations
+
+        budget, over = self.spec.budget.budget(), list[Evaluation]()
+
+        def answers() -> Iterator[Evaluation]:
+            charged_s = 0.0
+            for answer in self.epochs(searcher):
+                charged_s += answer.cost.device_s
+                if charged_s > budget.device_s:
+                    over.append(answer)
+                    return
+                self.ledger.add("search", answer.cost)
+                yield answer
+
+        last = Recommendation(None, (), 0, 0.0, 0.0)
+        for last in recommendations(answers(), searcher.keep):
+            yield last if self.feasible(last.best) else replace(last, best=None, front=())
+        if over:
+            yield replace(last, over_budget=tuple(over))
+
+    def epochs(self, searcher: GradientSearch) -> Iterator[Evaluation]:
+        """Of a gradient search, those of the log first."""
+        known = self.log.answers(self.arena.dataset, self.name, "search")
+        yield from known
+        for answer in self.arena.learn(
+            searcher, self.proxy, seed=self.seed, run=self.name, recipe=self.part.recipe, done=len(known)
+        ):
+            if self.spec.resources:
+                more = self.resources.of(answer.trial.arch, self.proxy)
+                answer = replace(answer, metrics={**answer.metrics, **more})
+            self.log.append(self.arena.dataset, self.name, "search", answer)
+            yield answer
+
+    def feasible(self, answer: Evaluation | None) -> bool:
+        """Whether it breaks no limit."""
+        limits = (self.spec.constraints or {}).items()
+        return answer is not None and all(answer.metrics[name] <= limit for name, limit in limits)
+
+    def close(self, last: Recommendation | None) -> Ledger:
+        """Let go of what was kept for it; its ledger, which lacks the judging only."""
+        self.arena.search_over(self.name)
+        for answer in last.over_budget if last and not self.arena.simulated else ():
+            self.ledger.add(phase_of(answer.trial, self.arena.full), answer.cost)
+        for cost in self.resources.costs:
+            self.ledger.add("measuring", cost)
+        for prediction in self.predictions:
+            if prediction.used:
+                self.ledger.add("predicted", Cost(0.0, self.arena.device, None, 0.0))
+        return self.ledger
+
+    @property
+    def predictions(self) -> Sequence[Prediction]:
+        """Rewards that the searcher did not pay a training for, and what became of those that it checked."""
+        found: Sequence[Prediction] = getattr(self.searcher, "predictions", ())
+        return found
+
+    @property
+    def note(self) -> str:
+        """What the searcher wants its readers to know, and which measurements are not to be leant on."""
+        noisy = [f"{name} of {count} networks is noisy" for name, count in self.resources.noisy.items()]
+        return "; ".join(filter(None, [str(getattr(self.searcher, "note", "")), *noisy]))

@@ -1,0 +1,362 @@
+"""Where searchers meet: one space on one data set, with who answers the search and who judges its winner."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
+
+from suite.data.datasets import DATASETS
+from suite.spaces import SPACES, SearchSpace
+from suite.spec.parts import Common, LivePart, ProxyPart, TablePart
+from suite.types import JSON, Architecture, Evaluation, Evaluator, GradientSearch, Proxy, Unsupported
+
+if TYPE_CHECKING:
+    from suite.evaluators.live import LiveEvaluator
+    from suite.evaluators.table import TableEvaluator
+    from suite.training.weights.pool import KnowledgePool
+
+
+JUDGE = "/judge"
+"""Whose trainings are kept beside those of searches, none of which has this name."""
+
+
+class ImageShape(TypedDict):
+    """What a data set asks of a network."""
+
+    classes: int
+    image_channels: int
+
+
+class Arena(Protocol):
+    """A space and a data set, with answers for the search and for the judge kept apart."""
+
+    space: SearchSpace
+    dataset: str
+    name: str
+    side: int
+    """Of the images [pixels]: the resolution that a proxy has if it names none."""
+    shape: ImageShape
+    """Of its networks' ends."""
+    full: Proxy
+    judge: str
+    """Who judges: "test", or "validation, other seeds" where a table has no test split."""
+    fingerprint: str
+    """Of the data."""
+    device: str
+    simulated: bool
+    """Whether seconds are a table's."""
+    free_judge: bool
+    """Whether the judge looks its answers up, so that every incumbent of a search can be judged."""
+
+    def check(self, proxy: Proxy) -> None:
+        """Raises Unsupported if no network can be asked under `proxy` here."""
+        ...
+
+    def knows_seconds(self, proxy: Proxy) -> bool:
+        """Whether answers under `proxy` have a cost in seconds."""
+        ...
+
+    @property
+    def trains_blocks(self) -> bool:
+        """Whether weights of blocks can go from one network to another."""
+        ...
+
+    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
+        """A fresh evaluator without any test metric, for the search of this name.
+
+        Args:
+            run: The search.
+            pool: Weights that its networks may inherit.
+        """
+        ...
+
+    def search_over(self, run: str) -> None:
+        """Let go of what was kept for the search of this name."""
+        ...
+
+    def check_gradients(self, searcher: str, proxy: Proxy) -> None:
+        """Raises Unsupported if no supernet can be trained here under `proxy`."""
+        ...
+
+    def learn(
+        self, searcher: GradientSearch, proxy: Proxy, *, seed: int, run: str, recipe: str | JSON | None, done: int
+    ) -> Iterator[Evaluation]:
+        """The epochs of the gradient search of this name after the first `done`: the cell of each, and its cost."""
+        ...
+
+    def judge_view(self) -> Evaluator:
+        """A fresh evaluator that gives `judge_error`."""
+        ...
+
+    def judge_over(self) -> None:
+        """Let go of what was kept for the judge: it will not be asked any more."""
+        ...
+
+    def judge_error(self, answer: Evaluation) -> float:
+        """The error that the judge's answer holds [%]."""
+        ...
+
+    def optimum(self, seed: int) -> float:
+        """The best judge error in the space [%]; nan if nobody knows."""
+        ...
+
+    def full_runs(self, arch: Architecture) -> int | None:
+        """Full trainings that there are of `arch`; None: as many as one asks for."""
+        ...
+
+    def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
+        """The epochs at which a run of `proxy` can be asked; None: any."""
+        ...
+
+
+class TableArena:
+    """A published table: the search sees validation, the judge the rest."""
+
+    simulated = free_judge = True
+
+    def __init__(self, part: TablePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path) -> None:
+        from suite.evaluators.table import TableEvaluator
+        from suite.tables import open_table
+
+        self.table = open_table(part.table, part.file, base=base)
+        if self.table.space.name != space.name:
+            raise Unsupported(f"table {part.table} holds {self.table.space.name}, not {space.name}")
+        self.space, self.dataset, self.view = space, dataset, TableEvaluator
+        sides = [setting.proxy.resolution for setting, _ in self.table.blocks if setting.dataset == dataset]
+        self.side = max(sides, default=space.full.resolution)
+        known = DATASETS.get(dataset, DATASETS["cifar10"])
+        self.shape: ImageShape = {"classes": known.classes, "image_channels": known.image_channels}
+        self.full = full.proxy(space, self.side)
+        self.searching, self.judging = TableEvaluator(self.table, dataset, full=self.full), self.judge_view()
+        self.judging.stages(self.full)
+        self.name, self.judge = self.judging.name, self.judging.judge
+        self.fingerprint, self.device = self.table.fingerprint, self.judging.device
+
+    def check(self, proxy: Proxy) -> None:
+        """The table holds it."""
+        self.searching.stages(proxy)
+
+    def knows_seconds(self, proxy: Proxy) -> bool:
+        """Some benchmarks were published without."""
+        return any(math.isfinite(s) for s in self.searching.answers(proxy, proxy.epochs).device_s.flat)
+
+    @property
+    def trains_blocks(self) -> bool:
+        """Nothing is trained."""
+        return False
+
+    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
+        """Validation answers, with their simulated cost."""
+        return self.view(self.table, self.dataset, view="search", full=self.full)
+
+    def search_over(self, run: str) -> None:
+        """Nothing was kept."""
+
+    def check_gradients(self, searcher: str, proxy: Proxy) -> None:
+        """A table has no images."""
+        raise Unsupported(
+            f"{searcher} trains a supernet, and a table has no images: give evaluator.kind = 'live'; with a [judge] "
+            f"its cells are looked up in {self.name}"
+        )
+
+    def learn(
+        self, searcher: GradientSearch, proxy: Proxy, *, seed: int, run: str, recipe: str | JSON | None, done: int
+    ) -> Iterator[Evaluation]:
+        """As `check_gradients`."""
+        raise Unsupported(f"{self.name}: a table has no images to train a supernet on")
+
+    def judge_view(self) -> TableEvaluator:
+        """The judge's answers."""
+        return self.view(self.table, self.dataset, view="judge", full=self.full)
+
+    def judge_over(self) -> None:
+        """Nothing was kept."""
+
+    def judge_error(self, answer: Evaluation) -> float:
+        """Test error, or the validation error of other seeds."""
+        return answer.metrics["test_error" if self.judge == "test" else "val_error"]
+
+    def optimum(self, seed: int) -> float:
+        """The best in the table."""
+        return float(self.judging.optimum(seed))
+
+    def full_runs(self, arch: Architecture) -> int:
+        """What the table holds; 1 too where it holds none, so that asking for it says so."""
+        row = self.table.row(arch)
+        return max(1, int(self.searching.answers(self.full, self.full.epochs).counts[row])) if row >= 0 else 1
+
+    def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
+        """What the table holds."""
+        return self.searching.stages(proxy)
+
+
+class LiveArena:
+    """Networks trained on images: the search sees the held-out validation split, the judge the test set."""
+
+    judge = "test"
+    simulated = free_judge = False
+
+    def __init__(
+        self, part: LivePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path, checkpoints: Path | None
+    ) -> None:
+        from suite.data.images import load
+        from suite.evaluators.live import LiveEvaluator
+        from suite.training.recipe import resolve
+
+        root = None if part.data is None else next((p for p in (base / part.data, Path(part.data)) if p.exists()), None)
+        if part.data is not None and root is None:
+            raise Unsupported(f"no folder {part.data} with images, neither beside the spec nor here")
+        self.data = load(
+            dataset,
+            root=root,
+            valid_fraction=part.valid_fraction,
+            shards=part.shards,
+            test_shards=part.test_shards,
+            download=part.download,
+        )
+        self.space, self.dataset, self.side = space, self.data.name, self.data.side
+        self.shape: ImageShape = {"classes": self.data.classes, "image_channels": self.data.train_images.shape[1]}
+        self.full = full.proxy(space, self.side)
+        space.check_proxy(self.full)
+        self.part, self.recipe, self.checkpoints = part, resolve(part.recipe), checkpoints
+        self.view = LiveEvaluator
+        self.name, self.fingerprint = "live", self.data.fingerprint
+        self.judging = self.evaluator("judge", self.stage_folder(JUDGE))
+        self.device = self.judging.device
+
+    def check(self, proxy: Proxy) -> None:
+        """Its networks can be built, and the images suffice."""
+        self.judging.trainer.check_proxy(proxy)
+
+    def knows_seconds(self, proxy: Proxy) -> bool:
+        """They are measured."""
+        return True
+
+    @property
+    def trains_blocks(self) -> bool:
+        """Where the space's networks are taken apart."""
+        from suite.networks.blocks import BLOCKS
+
+        return self.space.name in BLOCKS
+
+    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> LiveEvaluator:
+        """Trainings, scored on the validation split; stages are kept until the search is over."""
+        return self.evaluator("search", self.stage_folder(run), pool)
+
+    def search_over(self, run: str) -> None:
+        """Drop its stages."""
+        folder = self.stage_folder(run)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            for empty in folder.parents[:2]:
+                with contextlib.suppress(OSError):  # another search's stages may lie in it
+                    empty.rmdir()
+
+    def check_gradients(self, searcher: str, proxy: Proxy) -> None:
+        """The space has a supernet."""
+        from suite.networks.supernet import SUPERNETS
+
+        if self.space.name not in SUPERNETS:
+            raise Unsupported(
+                f"{searcher}: {self.space.name} has no supernet; there are some for {', '.join(SUPERNETS)}"
+            )
+
+    def learn(
+        self, searcher: GradientSearch, proxy: Proxy, *, seed: int, run: str, recipe: str | JSON | None, done: int
+    ) -> Iterator[Evaluation]:
+        """A supernet's epochs, checkpointed until the search is over."""
+        from suite.training.gradient_loop import epochs
+
+        folder = self.stage_folder(run)
+        with contextlib.ExitStack() as undo:
+            if folder is None:
+                folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="kendall-supernet-")))
+            yield from epochs(
+                searcher, self.data, proxy, recipe=recipe or "darts_search", seed=seed, checkpoints=folder,
+                device=self.part.first_device, done=done,
+            )  # fmt: skip
+
+    def judge_view(self) -> Evaluator:
+        """Trainings, scored on the test set too; one that is stopped is kept until the judge is done."""
+        return self.judging
+
+    def judge_over(self) -> None:
+        """Drop what a stopped training left."""
+        self.search_over(JUDGE)
+
+    def stage_folder(self, run: str) -> Path | None:
+        """Where a search keeps its stages: searches never share them, so that each pays for its own."""
+        return self.checkpoints and self.checkpoints / self.dataset / re.sub(r"[^\w.-]+", "_", run)
+
+    def evaluator(
+        self, view: Literal["search", "judge"], checkpoints: Path | None, pool: KnowledgePool | None = None
+    ) -> LiveEvaluator:
+        """Trainings under the arena's recipe."""
+        return self.view(
+            self.space, self.data, recipe=self.recipe, device=self.part.device, view=view,
+            checkpoints=checkpoints, workers=self.part.processes or None, full=self.full, pool=pool,
+            deterministic=self.part.deterministic,
+        )  # fmt: skip
+
+    def judge_error(self, answer: Evaluation) -> float:
+        """Test error."""
+        return answer.metrics["test_error"]
+
+    def optimum(self, seed: int) -> float:
+        """Nobody has trained the whole space."""
+        return float("nan")
+
+    def full_runs(self, arch: Architecture) -> None:
+        """Each seed is one."""
+
+    def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
+        """Any epoch."""
+        return None
+
+
+class LookedUpArena(LiveArena):
+    """Networks trained on images, the winner looked up in a published table at its full training."""
+
+    free_judge = True
+
+    def __init__(
+        self, part: LivePart, judge: TablePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path,
+        checkpoints: Path | None,
+    ) -> None:  # fmt: skip
+        self.table = TableArena(judge, space, dataset, full, base)
+        super().__init__(part, space, dataset, full, base, checkpoints)
+        self.full, self.judge = self.table.full, f"{self.table.judge} of {self.table.name}"
+        self.fingerprint += f" judged by {self.table.fingerprint}"
+
+    def judge_view(self) -> Evaluator:
+        """The table's answers."""
+        return self.table.judge_view()
+
+    def judge_error(self, answer: Evaluation) -> float:
+        """As the table has it."""
+        return self.table.judge_error(answer)
+
+    def optimum(self, seed: int) -> float:
+        """The best in the table."""
+        return self.table.optimum(seed)
+
+
+def arena(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -> Arena:
+    """The arena of one data set of a spec; relative paths are looked up from `base` first.
+
+    Raises:
+        BadInput: Data are missing or damaged.
+        Unsupported: The table or space cannot serve the spec.
+    """
+    space, judge = SPACES[spec.space], getattr(spec, "judge", None)
+    if isinstance(spec.evaluator, TablePart):
+        return TableArena(spec.evaluator, space, dataset, spec.full, base)
+    if judge is not None:
+        return LookedUpArena(spec.evaluator, judge, space, dataset, spec.full, base, checkpoints)
+    return LiveArena(spec.evaluator, space, dataset, spec.full, base, checkpoints)

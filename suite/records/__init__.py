@@ -1,0 +1,1 @@
+"""Everything that is written to a folder of results, and read from it again."""

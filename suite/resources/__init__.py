@@ -1,0 +1,1 @@
+"""Metrics that need no training: by formula, from tables, measured here."""

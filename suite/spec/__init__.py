@@ -1,0 +1,1 @@
+"""The specs of `kendall run` and `kendall study`, checked before anything starts."""

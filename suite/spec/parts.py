@@ -1,0 +1,280 @@
+"""The tables that specs are made of; every value is checked before anything starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
+
+from searchers import available
+from suite.search import Budget
+from suite.spaces import SPACES, SearchSpace
+from suite.tables import TABLES
+from suite.types import JSON, Proxy, nearest
+
+MAX_SEED = 2**62
+"""So that all seeds of a spec fit 64 bits, as TOML's and numpy's integers do."""
+
+
+class Part(BaseModel):
+    """A table of a spec; keys that it does not have are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ProxyPart(Part):
+    """A proxy, as in `suite.types.Proxy`; what is left out is as in the space's full training."""
+
+    epochs: int | None = Field(default=None, ge=1)
+    channels: int | None = Field(default=None, ge=1)
+    resolution: int | None = Field(default=None, ge=1)
+    """None: the side of the data set's images."""
+    samples: float = Field(default=1.0, gt=0, le=1)
+    cells: int | None = Field(default=None, ge=1)
+
+    def proxy(self, space: SearchSpace, side: int) -> Proxy:
+        """As the suite's type, for images of this side [pixels]."""
+        epochs, channels = self.epochs or space.full.epochs, self.channels or space.full.channels
+        return space.canonical(Proxy(epochs, channels, self.resolution or side, self.samples, self.cells))
+
+
+class TablePart(Part):
+    """Answers from a published benchmark or one of our own logs."""
+
+    kind: Literal["table"]
+    table: str
+    """A name of `kendall list`, or a converted table's file."""
+    file: str | None = None
+    """Where the benchmark's own file lies, if its package does not ship it."""
+
+    @field_validator("table")
+    @classmethod
+    def known(cls, name: str) -> str:
+        """A registered name, or a file."""
+        if name not in TABLES and Path(name).name == name and not Path(name).suffix and not Path(name).exists():
+            raise ValueError(f"no table {name!r}: {nearest(name, TABLES)}; or give the path of a converted table")
+        return name
+
+
+class LivePart(Part):
+    """Answers by training."""
+
+    kind: Literal["live"]
+    recipe: str | dict[str, Any] = "nas_bench_201"
+    """A name, or a table of values that differ from the default recipe's."""
+    data: str | None = None
+    """Folder of the images, if not in the usual places."""
+    shards: list[int] | None = None
+    """Of CIFAR-10 in shards: which fifths of the training part; None: all that are there."""
+    test_shards: list[int] | None = None
+    """Likewise of the test part, 1 or 2."""
+    download: bool = False
+    """Fetch the publishers' files if they are in none of the places looked in."""
+    valid_fraction: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the training images held out for validation; None: the data set's default."""
+    device: str | list[str] = "auto"
+    """A name, or those of several GPUs; "auto" and "cuda" are all GPUs of one model."""
+    processes: int = Field(default=0, ge=0, le=64)
+    """Networks trained at once on a CPU, one core each, or on each GPU; 0: one a core, or as many as memory holds."""
+    deterministic: bool = False
+    """On a GPU, only algorithms whose sums have a fixed order."""
+
+    @property
+    def first_device(self) -> str:
+        """For what is done on one: supernets, zero-cost scores."""
+        return self.device if isinstance(self.device, str) else self.device[0]
+
+
+EvaluatorPart = Annotated[TablePart | LivePart, Field(discriminator="kind")]
+
+
+class BudgetPart(Part):
+    """What each search may spend."""
+
+    device_s: float | None = Field(default=None, gt=0)
+    evaluations: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def some(self) -> Self:
+        """A search has to end."""
+        if self.device_s is None and self.evaluations is None:
+            raise ValueError("give device_s, evaluations or both")
+        return self
+
+    def budget(self) -> Budget:
+        """As the loop's type."""
+        return Budget(float("inf") if self.device_s is None else self.device_s, self.evaluations)
+
+
+class Common(Part):
+    """What runs and studies share."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    space: str
+    datasets: list[str] = Field(min_length=1)
+    evaluator: EvaluatorPart
+    full: ProxyPart = ProxyPart()
+    """The full setting that judges."""
+    seed0: int = Field(default=0, ge=0, le=MAX_SEED)
+    """The first seed; the others follow it."""
+
+    @field_validator("datasets")
+    @classmethod
+    def each_once(cls, names: list[str]) -> list[str]:
+        """A data set twice would be two rows of one thing."""
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is there twice")
+        return names
+
+    @field_validator("space")
+    @classmethod
+    def space_known(cls, name: str) -> str:
+        """A registered space."""
+        if name not in SPACES:
+            raise ValueError(f"no space {name!r}: {nearest(name, SPACES)}")
+        return name
+
+    def resolved(self) -> JSON:
+        """All values, defaults included, as TOML has them."""
+        values: JSON = without_none(self.model_dump(mode="json"))
+        return values
+
+    @property
+    def short_hash(self) -> str:
+        """Eight digits that differ between specs."""
+        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+class SearcherPart(Part):
+    """A searcher and its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: str
+    label: str = ""
+    """What its rows are called, where one searcher stands in a spec twice; empty: the name."""
+    proxy: ProxyPart | None = None
+    """What its candidates, or its supernet, are trained under; None: as the spec says for all."""
+    recipe: str | dict[str, Any] | None = None
+    """How its supernet is trained, if it has one; None: "darts_search"."""
+
+    @field_validator("name")
+    @classmethod
+    def known(cls, name: str) -> str:
+        """A registered searcher."""
+        if name not in available():
+            raise ValueError(f"no searcher {name!r}: {nearest(name, available())}")
+        return name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of its constructor."""
+        return dict(self.model_extra or {})
+
+    @property
+    def row(self) -> str:
+        """What its rows are called."""
+        return self.label or self.name
+
+
+class ResourcePart(Part):
+    """Metrics that need no training: docs/resources.md."""
+
+    kind: Literal["formula", "table", "measured"]
+    metrics: list[str] | None = None
+    """Which; None: all that the source has."""
+    label: str | None = None
+    """Put before the metrics' names, where two sources have the same."""
+    table: str | None = None
+    """Of kind table: a name of `kendall list`, or a converted table's file."""
+    file: str | None = None
+    """Where the benchmark's own file lies."""
+    dataset: str | None = None
+    """The table's, if another than the run's."""
+    device: str | None = None
+    """Of the table's; or to measure on: "auto", "cpu", "cuda"."""
+    cpu_threads: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
+    """Of a measured latency."""
+    repeats: int | None = Field(default=None, ge=1)
+    """Forward passes that a measured latency is the median of."""
+    warm_up_s: float | None = Field(default=None, ge=0)
+    """Before a measured latency."""
+    energy_batch_size: int | None = Field(default=None, ge=1)
+    """Of measured energy and power, as are the numbers below."""
+    energy_s: float | None = Field(default=None, ge=0)
+    """Of a window."""
+    energy_windows: int | None = Field(default=None, ge=1)
+    energy_warm_up_s: float | None = Field(default=None, ge=0)
+    idle_s: float | None = Field(default=None, ge=0)
+    """How long the idle power is averaged, once."""
+    sample_hz: float | None = Field(default=None, ge=20)
+
+
+class ArchitecturesPart(Part):
+    """Which networks are studied: `count` drawn at random, all, or those of a file with one text form a line."""
+
+    count: int | None = Field(default=None, ge=1)
+    all: bool = False
+    file: str | None = None
+    quick: str | None = None
+    """A quick score by which the `count` networks are drawn in strata, so that the top is there."""
+    strata: int = Field(default=4, ge=2, le=10)
+    """How many: the best half of the best half of ..., each with as many networks."""
+    pool: int | None = Field(default=None, ge=10)
+    """Networks that are scored; None: 20 for each one drawn, or all there are."""
+
+
+Ints = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+Shares = Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
+
+
+class StudyProxyPart(Part):
+    """Proxies of a study: every combination of the values given, each trained to its end and read at its stages."""
+
+    epochs: Ints | None = None
+    """Lengths of the schedule, each a training of its own."""
+    channels: Ints | None = None
+    resolution: Ints | None = None
+    samples: Shares = [1.0]
+    cells: Ints | None = None
+    stages: Ints | None = None
+    """Epochs of each training at which it is read too; those beyond its schedule are left out."""
+    econas: list[str] | None = None
+    """EcoNAS's notation, instead of epochs, channels, resolution and samples."""
+
+    @field_validator("epochs", "channels", "resolution", "samples", "cells", "stages", "econas", mode="before")
+    @classmethod
+    def one_or_many(cls, value: object) -> object:
+        """A single value is a list of one."""
+        return value if value is None or isinstance(value, list) else [value]
+
+    @model_validator(mode="after")
+    def one_notation(self) -> Self:
+        """Either EcoNAS's notation or values."""
+        if self.econas is not None and (self.epochs or self.channels or self.resolution or self.samples != [1.0]):
+            raise ValueError("econas already says epochs, channels, resolution and samples; leave these away")
+        return self
+
+    @field_serializer("epochs", "channels", "resolution", "samples", "cells", "econas")
+    def plain(self, value: list[Any] | None) -> Any:
+        """A list of one is a single value."""
+        return value[0] if value is not None and len(value) == 1 else value
+
+
+class LevelsPart(Part):
+    """What the levels of EcoNAS's notation mean here, level 0 first."""
+
+    channels: Ints | None = None
+    resolution: Ints | None = None
+    samples: Shares | None = None
+
+
+def without_none(value: Any) -> Any:
+    """TOML has no null: what is None is left out."""
+    if isinstance(value, dict):
+        return {key: without_none(inner) for key, inner in value.items() if inner is not None}
+    return [without_none(inner) for inner in value] if isinstance(value, list) else value

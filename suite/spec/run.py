@@ -1,0 +1,80 @@
+"""The spec of `kendall run`: searchers against each other."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from searchers import available
+from searchers import load as load_method
+from suite.spec.parts import BudgetPart, Common, ProxyPart, ResourcePart, SearcherPart, TablePart
+from suite.types import JSON
+
+
+class RunSpec(Common):
+    """`kendall run`: searchers against each other, each data set its own leaderboard."""
+
+    searchers: list[SearcherPart] = Field(min_length=1)
+    seeds: int = Field(ge=1)
+    """Searches of each searcher."""
+    budget: BudgetPart
+    proxy: ProxyPart | None = None
+    """What candidates are trained under; None: the full setting."""
+    workers: int = Field(default=1, ge=1)
+    """Trials in flight."""
+    judge_seeds: int = Field(default=1, ge=1)
+    """Full trainings of each winner, where the judge trains live."""
+    judge: TablePart | None = None
+    """A published table that judges winners of live searches; None: they are trained in full."""
+    objectives: Annotated[list[str], Field(min_length=1)] | None = None
+    """Metrics to minimise, the most important first; None: val_error alone."""
+    resources: list[ResourcePart] | None = None
+    """Where metrics beside the error come from; None: what the evaluator gives."""
+    constraints: dict[str, float] | None = None
+    """Metric -> the largest value that is feasible."""
+    stores: str | None = None
+    """Folder of what searches hand on to later ones: weights, trained samples; None: each begins with nothing."""
+    reference: dict[str, float] | None = None
+    """Objective -> its coordinate of the reference point of hypervolumes; None: beyond the worst of all fronts."""
+
+    @model_validator(mode="after")
+    def fitting(self) -> Self:
+        """Keys that only make sense beside others."""
+        if self.judge is not None and isinstance(self.evaluator, TablePart):
+            raise ValueError("judge: a table judges its own searches; leave judge away, or set evaluator.kind to live")
+        names = self.objectives or ["val_error"]
+        if len(set(names)) < len(names):
+            raise ValueError(f"objectives: one is there twice: {', '.join(names)}")
+        if self.reference is not None and set(self.reference) != set(names):
+            raise ValueError(f"reference: give one value for each of {', '.join(names)}, no more and no fewer")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def named(cls, content: object) -> object:
+        """Names and tables mixed; "all" is every searcher that the list does not name itself and that can run here."""
+        if not isinstance(content, dict) or "searchers" not in content:
+            return content
+        value = content["searchers"]
+        entries = [value] if isinstance(value, str) else value
+        if not isinstance(entries, list):
+            return content
+        parts = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+        rest: list[JSON] = []
+        if {"name": "all"} in parts:
+            evaluator = content.get("evaluator")
+            trains = isinstance(evaluator, dict) and evaluator.get("kind") == "live"
+            given = {part.get("name") for part in parts if isinstance(part, dict)}
+            names = [name for name in available() if name not in given]
+            rest = [{"name": name} for name in names if trains or "supernet" not in load_method(name).needs]
+        return {**content, "searchers": [p for part in parts for p in (rest if part == {"name": "all"} else [part])]}
+
+    @field_validator("searchers")
+    @classmethod
+    def distinct(cls, value: list[SearcherPart]) -> list[SearcherPart]:
+        """Rows must be told apart."""
+        rows = [part.row for part in value]
+        if len(set(rows)) < len(rows):
+            raise ValueError(f"two searchers with one name: {', '.join(rows)}; give each a label")
+        return value

@@ -1,0 +1,1 @@
+"""Rank agreement, its intervals, and the questions that a study answers."""

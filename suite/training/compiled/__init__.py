@@ -1,0 +1,1 @@
+"""The training step of narrow networks as machine code on one CPU core."""

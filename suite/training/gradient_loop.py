@@ -1,0 +1,280 @@
+"""The loop of gradient searches: a supernet's weights and its mixture are trained, an answer an epoch.
+
+It is the counterpart of `suite.search.run`: the searcher (`suite.types.GradientSearch`) takes steps and says what cell
+it would hand over; images, schedule, checkpoints and cost are here. As in all training here, chance comes from
+generators seeded by the seed, the epoch and the step, so that on a CPU a search that was cut off and goes on equals the
+search in one go bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from suite.data.images import ImageData
+from suite.data.seeding import generator
+from suite.networks.learner import Batch
+from suite.networks.operations import Norms
+from suite.networks.supernet import Supernet, mixable
+from suite.spaces import SearchSpace
+from suite.training.checkpoints import State
+from suite.training.device import Diverged, pick_device, reason, threads
+from suite.training.recipe import Recipe, resolve_for_supernet
+from suite.training.supernet import Seen, Stream, begun, in_order, learner_of, not_finite
+from suite.training.trainer import Leg, Trainer, batches, restore, state, subset
+from suite.types import Architecture, Cost, Evaluation, GradientSearch, Proxy, Recommendation, Trial
+
+
+def differentiable(
+    searcher: GradientSearch, data: ImageData, proxy: Proxy,
+    *, checkpoints: Path, recipe: str | Mapping[str, Any] | Recipe = "darts_search", seed: int = 0,
+    device: str = "auto", cpu_threads: int = 1,
+) -> Iterator[Recommendation]:  # fmt: skip
+    """A search from its last checkpoint on, a recommendation an epoch; those before the checkpoint come again.
+
+    Arguments and refusals are those of `epochs`.
+    """
+    answers = epochs(
+        searcher, data, proxy, checkpoints=checkpoints, recipe=recipe, seed=seed, device=device, cpu_threads=cpu_threads
+    )
+    return recommendations(answers, searcher.keep)
+
+
+def recommendations(answers: Iterable[Evaluation], keep: str) -> Iterator[Recommendation]:
+    """One an answer, in the order of epochs.
+
+    Args:
+        answers: Of a search, from its first epoch on.
+        keep: Which is the incumbent: "last", the newest; "best", that of least `val_error`. A failed one never is.
+    """
+    best: Evaluation | None = None
+    device_s = 0.0
+    for count, answer in enumerate(answers, start=1):
+        device_s += answer.cost.device_s
+        newer = best is None or keep == "last" or answer.metrics["val_error"] < best.metrics["val_error"]
+        if newer and not answer.failure:
+            best = answer
+        yield Recommendation(best, (best,) if best else (), count, device_s, device_s)
+
+
+def epochs(
+    searcher: GradientSearch, data: ImageData, proxy: Proxy,
+    *, checkpoints: Path, recipe: str | Mapping[str, Any] | Recipe = "darts_search", seed: int = 0,
+    device: str = "auto", cpu_threads: int = 1, done: int = 0,
+) -> Iterator[Evaluation]:  # fmt: skip
+    """Train, and answer at the end of every epoch.
+
+    An answer is about the cell that would be handed over after the epoch, asked as the trial of so many epochs. Its
+    `val_error` is that of the supernet under `searcher.weights()` on the held-out images, which neither the weights nor
+    the mixture see; `params` and `macs` are the cell's by itself; its cost and its curve, of one entry, are the
+    epoch's alone. An epoch that fails (its loss is not finite, no memory) is answered with infinite metrics and ends
+    the search.
+
+    A checkpoint is written before an answer is given and holds all answers so far. So whoever writes answers to a log
+    and is killed between the two is given the answer of the checkpoint, and none is charged twice.
+
+    Args:
+        searcher: Who learns; at its beginning.
+        data: Images; the test part is not looked at.
+        proxy: Size and schedule. Its `samples` are of the training part, before that is halved.
+        checkpoints: Folder of the searches under way.
+        recipe: For the weights: "darts_search", "nas_bench_201_search", a table of values, a Recipe.
+        seed: Of everything that is drawn.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        cpu_threads: Of a CPU; results depend on their number in the last bits.
+        done: Answers that the caller has from before; they are not given again.
+
+    Raises:
+        Unsupported: The space has no supernet, or not under `proxy`, or the searcher cannot search it.
+        BadInput: A value is out of its range; or a checkpoint cannot be written.
+    """
+    if done >= proxy.epochs:
+        return
+    trainer = Trainer(
+        searcher.space, data, resolve_for_supernet(recipe), device=str(pick_device(device)), threads=cpu_threads,
+        judge=False, checkpoints=checkpoints,
+    )  # fmt: skip
+    trainer.check_proxy(proxy)
+    search = Search(searcher, trainer, proxy, seed)
+    lost = done - len(search.answers)
+    if lost > 0:
+        warnings.warn(
+            f"{trainer.checkpoints.path(search.key)}: no checkpoint of the {done} epochs that are done; "
+            f"{lost} of them are trained again, and not charged again",
+            stacklevel=2,
+        )
+    yield from search.answers[done:]
+    while len(search.answers) < proxy.epochs and not (search.answers and search.answers[-1].failure):
+        answer = search.epoch()
+        if len(search.answers) > done:
+            yield answer
+
+
+class Search:
+    """A gradient search between two epochs, taken up from its checkpoint if there is one."""
+
+    def __init__(self, searcher: GradientSearch, trainer: Trainer, proxy: Proxy, seed: int) -> None:
+        self.searcher, self.trainer, self.proxy, self.seed = searcher, trainer, proxy, seed
+        self.key = key(searcher, trainer, proxy, seed)
+        self.run = begun(trainer, proxy, seed, norms(trainer.space, searcher.statistics))
+        self.learner = learner_of(self.run, trainer, seed)
+        searcher.begin(self.learner, proxy.epochs)
+        self.arch = searcher.derive()
+        self.answers: list[Evaluation] = []
+        places = subset(trainer.train_labels, proxy.samples, seed)
+        self.weights_places = self.logits_places = places
+        if searcher.bilevel:
+            self.weights_places, self.logits_places = halves(trainer.train_labels, places, seed)
+        kept = trainer.checkpoints.load(self.key)
+        if kept is not None:
+            restore(self.run, kept)
+            searcher.load(kept["searcher"])
+            self.answers = [answer_in(row) for row in kept["answers"]]
+            self.arch = self.answers[-1].trial.arch
+
+    def epoch(self) -> Evaluation:
+        """Train and score an epoch; its answer, which is in the checkpoint then."""
+        trainer, proxy, leg = self.trainer, self.proxy, Leg()
+        number = len(self.answers)
+        self.learner.macs = 0.0
+        curve: tuple[dict[str, float], ...] = ()
+        failure = ""
+        try:
+            with threads(trainer.threads):
+                for part in ("train", "valid"):
+                    trainer.images(part, proxy.resolution)
+                with trainer.metered(leg):
+                    entry = self.train(number, leg)
+            self.arch = self.searcher.derive()
+            metrics = {
+                "val_error": entry["val_error"],
+                "params": float(trainer.space.params(self.arch, proxy, **trainer.shape)),
+                "macs": float(trainer.space.macs(self.arch, proxy, **trainer.shape)),
+            }
+            curve = ({**entry, **chosen(self.learner.supernet, self.arch), "device_s": leg.device_s},)
+        except (Diverged, MemoryError, RuntimeError) as error:  # torch's own, out of memory too, are the last
+            failure = reason(error, trainer.device_name)
+            metrics = dict.fromkeys(("val_error", "params", "macs"), math.inf)
+        trial = Trial(self.arch, proxy, epochs=number + 1, seed=self.seed)
+        cost = Cost(leg.device_s, trainer.device_name, leg.energy_j, self.learner.macs)
+        self.answers.append(Evaluation(trial, metrics, cost, failure, curve))
+        self.save()
+        return self.answers[-1]
+
+    def train(self, number: int, leg: Leg) -> dict[str, float]:
+        """The steps of an epoch and the score after it; the device is waited for at its end only."""
+        trainer, proxy, learner, searcher = self.trainer, self.proxy, self.learner, self.searcher
+        images = in_order(trainer, proxy, self.weights_places, self.seed, number)
+        others = self.at_random(number, len(images)) if searcher.bilevel else None
+        seen = Seen(trainer.device)
+        learner.epoch, learner.number = number, 0
+        learner.supernet.train()
+        searcher.epoch(number)
+        for step in range(len(images)):
+            learner.number = step
+            learner.lr = trainer.recipe.learning_rate(number * len(images) + step, len(images), proxy.epochs)
+            train = images[step]
+            held = cache(partial(others.__getitem__, step)) if others else partial(same, train)
+            seen.add(searcher.step(train, held))
+        weights = searcher.weights()
+        learner.supernet.mix(weights, weights != 0 if weights.dim() == 2 else None)
+        valid_loss, valid_error = trainer.evaluate(learner.supernet, "valid", proxy.resolution, leg)
+        learner.macs += float(leg.evaluated * learner.supernet.computed_macs())
+        learner.supernet.path(searcher.derive())
+        _, child_error = trainer.evaluate(learner.supernet, "valid", proxy.resolution, held_out := Leg())
+        leg.evaluated += held_out.evaluated
+        learner.macs += float(held_out.evaluated * learner.supernet.computed_macs())
+        train_loss, train_error = seen.means()
+        for what, loss in (("training", train_loss), ("validation", valid_loss)):
+            if not math.isfinite(loss):
+                raise Diverged(f"diverged: {not_finite(f'{what} loss', number, trainer.recipe)}")
+        return {
+            "epoch": number + 1,
+            "train_loss": train_loss,
+            "train_error": train_error,
+            "val_loss": valid_loss,
+            "val_error": valid_error,
+            "child_error": child_error,
+            "lr": learner.lr,
+            **searcher.log(),
+        }
+
+    def at_random(self, epoch: int, steps: int) -> Stream:
+        """A batch of the logits' images for each step, drawn anew from all of them: with replacement across steps."""
+        places, size = self.logits_places, min(self.trainer.recipe.batch_size, len(self.logits_places))
+        rng = generator(self.seed, epoch, "held order")
+        order = torch.cat([places[torch.randperm(len(places), generator=rng)[:size]] for _ in range(steps)])
+        return Stream(self.trainer, self.proxy, order, batches(len(order), size), self.seed, epoch, "held")
+
+    def save(self) -> None:
+        """All that going on needs."""
+        kept = state(self.run, Leg()) | {
+            "searcher": self.searcher.state(),
+            "answers": [answer_out(answer) for answer in self.answers],
+        }
+        self.trainer.checkpoints.save(self.key, kept)
+
+
+def same(batch: Batch) -> Batch:
+    """Where there is one level, what the logits step on."""
+    return batch
+
+
+def halves(labels: Tensor, places: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """The images of the weights and those of the logits: disjoint, half of `places` each, of each class too.
+
+    Args:
+        labels: Of all images, shape (n,).
+        places: Which to halve; the first half has one more if their number is odd.
+        seed: Of the drawing.
+
+    >>> [half.tolist() for half in halves(torch.tensor([0, 0, 1, 1]), torch.arange(4), seed=0)]
+    [[1, 3], [0, 2]]
+    """
+    mixed = places[torch.randperm(len(places), generator=generator(seed, "halves"))]
+    by_class = mixed[labels[mixed].sort(stable=True).indices]
+    return by_class[::2].sort().values, by_class[1::2].sort().values
+
+
+def norms(space: SearchSpace, statistics: str) -> Norms:
+    """Those of the space's published supernet, but for the statistics."""
+    return replace(mixable(space).norms, statistics=statistics)
+
+
+def chosen(supernet: Supernet, arch: Architecture) -> dict[str, float]:
+    """How many operations of a cell are `skip_connect`, how many `none`, where there are such operations."""
+    names = [supernet.options[option] for _, option in supernet.kind.chosen(arch)]
+    counted = {"skips": "skip_connect", "nones": "none"}
+    return {word: float(names.count(name)) for word, name in counted.items() if name in supernet.options}
+
+
+def key(searcher: GradientSearch, trainer: Trainer, proxy: Proxy, seed: int) -> str:
+    """All that a search depends on; of the searcher its class and its plain attributes, at its beginning."""
+    plain = (bool, int, float, str, tuple, type(None))
+    options = sorted((name, value) for name, value in vars(searcher).items() if isinstance(value, plain))
+    here = (trainer.data.fingerprint, trainer.recipe, trainer.device_name, trainer.half, torch.__version__)
+    run = (trainer.space.name, trainer.space.canonical(proxy), seed)
+    return repr(("gradient search", type(searcher).__qualname__, options, *run, *here))
+
+
+def answer_out(answer: Evaluation) -> State:
+    """An answer as a checkpoint holds it."""
+    return {
+        "arch": list(answer.trial.arch), "proxy": asdict(answer.trial.proxy), "epochs": answer.trial.epochs,
+        "seed": answer.trial.seed, "metrics": dict(answer.metrics), "cost": asdict(answer.cost),
+        "failure": answer.failure, "curve": [dict(entry) for entry in answer.curve],
+    }  # fmt: skip
+
+
+def answer_in(kept: State) -> Evaluation:
+    """What `answer_out` wrote."""
+    trial = Trial(tuple(kept["arch"]), Proxy(**kept["proxy"]), kept["epochs"], kept["seed"])
+    return Evaluation(trial, kept["metrics"], Cost(**kept["cost"]), kept["failure"], tuple(kept["curve"]))

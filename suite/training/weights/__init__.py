@@ -1,0 +1,1 @@
+"""Trained weights that later trainings start from."""
