@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from searchers import available, load
 from suite import commands as jobs
 from suite.comparison import board as leaderboard
-from suite.comparison.searches import searches as comparison
+from suite.comparison import searches as comparison
 from suite.records.ledger import PHASES
 from suite.spec.reading import check
 from suite.spec.run import RunSpec
