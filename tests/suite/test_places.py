@@ -148,7 +148,7 @@ def test_alone_and_out_of_memory_is_the_networks_failure(standing, tmp_path):
 
 
 def test_one_that_is_alone_anyway_is_believed_at_once(standing, tmp_path, monkeypatch):
-    monkeypatch.setattr("standins.WAIT_S", 0.0)
+    monkeypatch.setattr("helpers.standins.WAIT_S", 0.0)
     (tmp_path / f"attempts {OTHER}").touch()
     live = standing(gpu(0, 2), space=Crowded(tmp_path, {OTHER: 2.0}))
     (giant,) = live.evaluate([Trial(OTHER, TINY)])
@@ -213,7 +213,7 @@ def test_a_device_that_does_not_answer_after_a_failure_is_lost_in_one_line(digit
     def failing(*arguments):
         raise RuntimeError("CUDA error: unspecified launch failure")
 
-    monkeypatch.setattr("suite.training.device.free", lost)
+    monkeypatch.setattr("suite.training.trainer.free", lost)
     monkeypatch.setattr(Trainer, "epoch", failing)
     with pytest.raises(DeviceLost, match=r"does not answer any more .*; the same command goes on once it does") as end:
         serial(digits, [Trial(GOOD, TINY)])
