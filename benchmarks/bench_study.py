@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from suite.spaces.nas_bench_201 import NASBench201
-from suite.statistics.bootstrap import resample
+from suite.statistics.sweeps import resample
 from suite.tables.base import NUMBERS, Block, Setting, Table
 from suite.types import Proxy
 

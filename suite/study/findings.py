@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from suite.records.folder import Row
 from suite.spec.study import StudySpec
-from suite.statistics.bootstrap import TAU
-from suite.statistics.measures import Interval
+from suite.statistics.bootstrap import Interval
 from suite.statistics.questions import claims, factors, power, strategy, transfer
 from suite.statistics.questions.differences import holm, p_value
 from suite.statistics.questions.grid import FULL, Grid
 from suite.statistics.questions.taus import column
+from suite.statistics.sweeps import TAU
 from suite.study.answers import SCHEDULE, STAGE, ZERO_COST, Ranking, Study, mean_cost
 from suite.study.rows import CONSISTENCY, SCORES, Measured, consistency_rows, measure, score_frame
 from suite.types import BadInput, Proxy, nearest

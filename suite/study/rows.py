@@ -14,9 +14,10 @@ from suite.proxies import notation, theoretical_acceleration
 from suite.records.folder import Row
 from suite.records.ledger import Ledger
 from suite.spec.study import StudySpec
-from suite.statistics.bootstrap import Draws, resample
-from suite.statistics.measures import MEASURES, Interval, bootstrap, ceiling
+from suite.statistics.bootstrap import Interval, bootstrap, ceiling
+from suite.statistics.measures import MEASURES
 from suite.statistics.questions import ceilings
+from suite.statistics.sweeps import Draws, resample
 from suite.study.answers import BASELINE, SCHEDULE, Floats, Ranking, Study, judged_kind, mean_cost
 from suite.study.plan import known_levels
 from suite.types import BadInput, Cost, Unsupported

@@ -15,7 +15,6 @@ import pytest
 import torch
 from helpers.harness import live_content, rows, write_spec
 from helpers.standins import Crowded, Vanishing
-from suite.training.trainer import Trainer
 
 from suite import cli
 from suite import commands as jobs
@@ -25,6 +24,7 @@ from suite.spaces import SPACES
 from suite.spec.reading import load as load_spec
 from suite.spec.run import RunSpec
 from suite.training.device import DeviceLost
+from suite.training.trainer import Trainer
 from suite.types import BadInput, Proxy, Trial, Unsupported
 from suite.workers import processes as engines
 from suite.workers.processes import Place, Processes, pick_places

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from suite.statistics.measures import Interval, kendall_tau, of_perfect
+from suite.statistics.bootstrap import Interval
+from suite.statistics.chance import of_perfect
+from suite.statistics.measures import kendall_tau
 from suite.statistics.questions.taus import WHOLE_UP_TO, Floats, column, covariances, kernel, unbias
 from suite.types import BadInput
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from suite.statistics.measures import widened
+from suite.statistics.paired import widened
 from suite.statistics.questions.factors import EXPONENTS
 from suite.statistics.questions.taus import Errors, Floats, checked, taus
 from suite.types import BadInput, Proxy

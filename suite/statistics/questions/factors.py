@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from suite.statistics.measures import Interval, widened
+from suite.statistics.bootstrap import Interval
+from suite.statistics.paired import widened
 from suite.statistics.questions.differences import holm, p_value
 from suite.statistics.questions.taus import Errors, Floats, taus
 from suite.types import BadInput, Proxy

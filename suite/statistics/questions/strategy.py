@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from suite.statistics.measures import Interval, perfect_by_luck
+from suite.statistics.bootstrap import Interval
+from suite.statistics.chance import perfect_by_luck
 from suite.statistics.questions.differences import holm, p_value
 from suite.statistics.questions.grid import FULL
 from suite.statistics.questions.taus import Errors, Floats, column, taus
@@ -53,7 +54,7 @@ def separable_front(
     """The proxies that no cheaper (or as cheap) one is *known* to beat: a longer list than `front`, and an honest one.
 
     A proxy goes only if the paired difference of taus to one that costs no more is found above 0, one-sided, Holm over
-    all such pairs. On 3 networks none goes, on a few more hardly one (`suite.statistics.measures.widened`).
+    all such pairs. On 3 networks none goes, on a few more hardly one (`suite.statistics.paired.widened`).
 
     Args:
         errors: Each proxy's errors, shape (n,) [%]; inf for a failed training.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from suite.statistics.measures import Interval, bootstrap
+from suite.statistics.bootstrap import Interval, bootstrap
 from suite.statistics.questions.grid import FULL, Grid
 from suite.statistics.questions.taus import Floats, taus
 from suite.types import BadInput
