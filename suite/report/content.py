@@ -1,4 +1,4 @@
-"""What the report says: rows grouped into tables that may stand side by side, ranked, and summed up in a sentence.
+"""The content of a report: rows grouped into comparable tables, ranked, and summed up in a sentence.
 
 A table holds one space, data set, judge, clock and device: errors of different judges and seconds of different
 clocks or devices are never compared. Results of different folders stay apart too, as their budgets may differ.
@@ -86,7 +86,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Place:
-    """What makes seconds and errors comparable: one folder, space, data set, clock and device."""
+    """The key under which seconds and errors are comparable: one folder, space, data set, clock and device."""
 
     source: str
     space: str
@@ -124,7 +124,7 @@ class Leaderboard:
 
     @property
     def seeds(self) -> str:
-        """How many seeds its rows rest on."""
+        """The number of seeds behind its rows."""
         seeds = sorted({row["seeds"] for row in self.rows if math.isfinite(row["seeds"])})
         if not seeds:
             return "seeds not recorded"
@@ -156,17 +156,17 @@ class Curves:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What each searcher cost on each data set, by phase."""
+    """The cost of each searcher on each data set, by phase."""
 
     place: Place
-    """Of all its rows; its data set is left open."""
+    """The key that all its rows share; the data set is left open."""
     phases: tuple[str, ...]
     rows: list[Row]
     """searcher, dataset, one entry a phase [device s], charged_s, evaluations, gpu_days, macs, energy_j."""
 
     @property
     def datasets(self) -> list[str]:
-        """Those of its rows."""
+        """The data sets of its rows, in their order."""
         return _seen(row["dataset"] for row in self.rows)
 
     def known(self, column: str) -> bool:
@@ -176,7 +176,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Study:
-    """How well proxies rank, highest tau first."""
+    """The ranked proxies of one study, highest tau first."""
 
     place: Place
     judge: str
@@ -187,7 +187,7 @@ class Study:
     tied: frozenset[str]
     figure: str = ""
     answers: list[Row] = field(default_factory=list)
-    """question, answer."""
+    """Pairs of a question and its answer."""
     claims: list[Row] = field(default_factory=list)
     factors: list[Row] = field(default_factory=list)
     recommendations: list[Row] = field(default_factory=list)
@@ -197,7 +197,7 @@ class Study:
 
     @property
     def possible(self) -> str:
-        """What "of a possible" stands for."""
+        """The meaning of "of a possible" in this study."""
         said = dict.fromkeys(row.get("possible") or row["ceiling"] for row in self.rows)
         return "; ".join(word for word in said if word)
 
@@ -224,7 +224,7 @@ class Study:
 
     @property
     def n(self) -> str:
-        """How many architectures its rows rest on."""
+        """The number of architectures behind its rows."""
         many = sorted({row["n"] for row in self.rows if math.isfinite(row["n"])})
         if not many:
             return "number of architectures not recorded"
@@ -254,11 +254,11 @@ class Scatter:
     space: str
     dataset: str
     error: str
-    """What the vertical axis shows."""
+    """Label of the vertical axis: the measured error."""
     panels: list[Panel]
     figure: str = ""
     left_out: int = 0
-    """Proxies without a panel."""
+    """Names of the proxies that have no panel."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ class Failure:
     reason: str
     count: float
     of: float
-    """nan if not known."""
+    """Answers that were asked for; nan if not known."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Drawn:
 
 
 def colour(content: Content, searcher: str) -> str:
-    """A searcher's colour."""
+    """The colour of a searcher, the same in all figures."""
     return PALETTE[content.searchers.index(searcher) % len(PALETTE)]
 
 

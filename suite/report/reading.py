@@ -1,4 +1,4 @@
-"""What a results folder holds: the columns of its CSV files, and how they are read.
+"""Reading of a results folder: the columns of its CSV files, typed and checked.
 
 A column that is missing, a cell that is no number and a line of the wrong length are refused, naming file, line and
 column; further columns are kept. An empty cell means "not known": "" in a text column, nan in a number.
@@ -81,7 +81,7 @@ FINDINGS = (
     "answers.csv", "comparisons.csv", "factors.csv", "claims.csv", "power.csv", "front.csv", "recommendations.csv",
     "strategies.csv", "transfer.csv",
 )  # fmt: skip
-"""What a study found; read where it is there, without a fixed list of columns."""
+"""Files of a study's findings; read where they are there, without a fixed list of columns."""
 
 THIN = 60_000
 """Lines of scores.csv from which on the figures show some of the networks only."""
@@ -176,7 +176,7 @@ def read_csv(path: Path) -> list[Row]:
 
 
 def thinned(path: Path) -> list[Row]:
-    """Of very many scores those of some networks, evenly spread over the file, and every failure.
+    """A sample of very many scores: networks evenly spread over the file, and every failure.
 
     Raises:
         BadInput: As `read_csv`, without the line.

@@ -227,7 +227,7 @@ def _seeded(starts: Sequence[int], rng: np.random.Generator) -> Iterable[tuple[i
 
 
 def multiplicities(n: int, draws: int, rng: np.random.Generator) -> Weights:
-    """How often each architecture is drawn, shape (n, draws); columns sum to n.
+    """Draw architectures with replacement: how often each is drawn, shape (n, draws); columns sum to n.
 
     The draws of `rng.integers(0, n, (n, draws), dtype=np.uint32)`, from as many random bits, faster.
     """
@@ -270,7 +270,7 @@ def excess_of(n: int, kernels: Iterable[Callable[[], Floats]]) -> float:
 
 
 def variance_of(drawn: Floats) -> float:
-    """Of the draws that can be ranked; nan if fewer than two can."""
+    """Variance of the draws that can be ranked; nan if fewer than two can."""
     known = drawn[np.isfinite(drawn)]
     return float(known.var(ddof=1)) if len(known) >= 2 else math.nan
 

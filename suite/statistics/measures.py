@@ -1,4 +1,4 @@
-"""How well a proxy ranks architectures: rank agreement, and agreement at the top.
+"""Measures of how well a proxy ranks architectures: rank agreement, and agreement at the top.
 
 Every measure takes two error vectors of the same architectures, `proxy` and `truth`, lower is better. A failed training
 is `inf`: worst, and tied with every other failure. NaN is refused, because it is not known where it ranks.
@@ -138,7 +138,7 @@ def best_rank_at(proxy: npt.ArrayLike, truth: npt.ArrayLike, k: int = 10) -> flo
 
 
 def regret_at(proxy: npt.ArrayLike, truth: npt.ArrayLike, k: int = 1) -> float:
-    """What trusting the proxy costs: lowest true error among its best min(k, n), minus the lowest of all.
+    """Regret of trusting the proxy: lowest true error among its best min(k, n), minus the lowest of all.
 
     Ties under the proxy as in `best_rank_at`: broken against it.
 

@@ -207,7 +207,7 @@ def _signs(ranking: OneRanking) -> npt.NDArray[np.float32]:
 
 
 def linear_kernel(pair: Pair, variant: str) -> Callable[[], Floats]:
-    """What each ordered pair adds to tau, to first order, shape (n, n); called only if it is needed."""
+    """A function that gives each ordered pair's share of tau, to first order, shape (n, n); called only if needed."""
 
     def linearised() -> Floats:
         x, y = _signs(pair.x), _signs(pair.y)

@@ -46,7 +46,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Array: TypeAlias = npt.NDArray[Any]
 
 LANES = 64
-"""Draws side by side."""
+"""Number of draws that are ranked side by side."""
 BUCKET = 128
 """True ranks looked at together."""
 NAMES = tuple(MEASURES)
@@ -54,7 +54,7 @@ NAMES = tuple(MEASURES)
 TAU, TAU_A, TAU_C, WEIGHTED, SPEARMAN, OVERLAP, BEST, TOP, REGRET = range(len(NAMES))
 FRACTION, K, K_REGRET = 0.1, 10, 1
 MOST_LABELS = 32
-"""Of what can be drawn from the seeds, looked at for what they add to a variance."""
+"""Draws of the seeds that are looked at for what they add to a variance."""
 MOST_NETWORKS = 30_000
 """Weights and their sums fit 16 bits up to here."""
 _compiled = functools.cache(functools.partial(compiled, fastmath={"contract"}))
@@ -75,12 +75,12 @@ class Draws:
 
     @property
     def n(self) -> int:
-        """Networks."""
+        """Number of networks in the sample."""
         return int(self.truth.shape[1])
 
     @property
     def count(self) -> int:
-        """Draws."""
+        """Number of bootstrap draws made."""
         return int(self.replicates.shape[2])
 
     def interval(self, proxy: int, measure: str) -> Interval:
@@ -107,11 +107,11 @@ class Draws:
 
     @functools.cached_property
     def ranks(self) -> npt.NDArray[np.intp]:
-        """Of each network by truth, equal ones together, shape (n,)."""
+        """Rank of each network by truth, equal ones together, shape (n,)."""
         return np.unique(self.truth.mean(axis=0), return_inverse=True)[1]
 
     def linear(self, proxy: int) -> Floats:
-        """What each ordered pair of networks adds to tau-b, mean over the proxy's seeds, shape (n, n)."""
+        """Each ordered pair's share of tau-b, to first order, mean over the proxy's seeds, shape (n, n)."""
         if proxy not in self.kernels:
             truth = self.truth.mean(axis=0)
             kernels = [linear_kernel(Pair(errors, truth), "b")() for errors in self.errors[proxy]]
@@ -213,7 +213,7 @@ def of_seeds(
     columns: Sequence[Floats], runs: Floats, labels: Sequence[tuple[tuple[int, ...], dict[int, tuple[int, ...]]]],
     whole: Array, rng: np.random.Generator,
 ) -> Floats:  # fmt: skip
-    """What seeds add to the variance of each measure beyond the noise of single networks, (proxies, measures).
+    """The variance that seeds add to each measure beyond the noise of single networks, shape (proxies, measures).
 
     A network's own noise under a seed is already in the draws of networks; drawing seeds counts it again. Only what is
     common to networks, which moves a measure under a seed more than noise would, has to come on top. So: the variance
@@ -238,7 +238,7 @@ def of_seeds(
 
 
 def seeds_mean(found: Sequence[Floats], shares: Sequence[int] | None = None) -> Floats:
-    """Mean over the seeds."""
+    """Mean over the seeds, weighted by how often each was drawn."""
     if len(found) == 1:
         return found[0]
     return np.asarray(np.average(np.stack(found), axis=0, weights=shares))
@@ -256,7 +256,7 @@ def drawn_labels(
 
 
 def balanced(blocks: int, seeds: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
-    """What is drawn from so many seeds with replacement, each block once, as often as it is likely, in random order."""
+    """Draws of `seeds` seeds with replacement, one a block, each as often as it is likely, in random order."""
     if seeds == 1:
         return [(0,)] * blocks
     if seeds > 6:  # too many to enumerate
@@ -438,7 +438,7 @@ def _weigh(
 
 
 def _gather(w: Array, cells: Array, single: bool, at: Array) -> None:
-    """Weight of each cell."""
+    """Add up the weight of each cell under every draw."""
     lanes = at.shape[1]
     if single:
         for i in range(len(cells)):

@@ -1,4 +1,4 @@
-"""What follows from a study's answers: every file beside consistency.csv, and the sentences that answer a user.
+"""Findings of a study: every file beside consistency.csv, and the sentences that answer a user.
 
 Each question is asked for every data set. One that these data cannot answer is answered by the reason.
 """
@@ -98,7 +98,7 @@ class Findings:
                 yield name, columns, self.rows[name]
 
     def written_scores(self) -> str:
-        """scores.csv."""
+        """The rows of `scores.csv` for this study."""
         import pandas as pd
 
         whole = pd.concat(self.scores, ignore_index=True)
@@ -445,7 +445,7 @@ def in_words(chosen: strategy.Strategy, names: Sequence[str]) -> str:
 
 
 def listed(names: Sequence[str], limit: int = 4) -> str:
-    """Names in a sentence."""
+    """Several names joined into part of a sentence."""
     shown = list(names) if len(names) <= limit else [*names[: limit - 1], f"{len(names) - limit + 1} more"]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 

@@ -37,7 +37,7 @@ class Networks:
 
 @dataclass(frozen=True)
 class Records:
-    """What a study asks of where its answers come from."""
+    """The part of a problem that a study of published records needs."""
 
     space: Networks
     dataset: str

@@ -1,4 +1,4 @@
-"""What a study writes: how far each ranking can be trusted, and the answers behind it."""
+"""The rows that a study writes: how far each ranking can be trusted, and the answers behind it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Measured:
 
     rankings: tuple[Ranking, ...]
     rows: np.ndarray[tuple[int], np.dtype[np.intp]]
-    """Places of the networks."""
+    """Indices of the networks that the group ranks."""
     draws: Draws | None
     """None: nothing can be ranked."""
 
@@ -166,7 +166,7 @@ def theory(proxy: object, study: Study) -> float:
 
 
 def note(one: Ranking, study: Study, group: Measured) -> str:
-    """What a reader must know of a ranking."""
+    """Notes that a reader needs beside a ranking."""
     said = []
     if len(group.rows) < 3:
         said.append(f"ranks {len(group.rows)} networks only, and a ranking needs 3")
@@ -186,7 +186,7 @@ def note(one: Ranking, study: Study, group: Measured) -> str:
 
 
 def noise_ceiling(valid: Floats, judged: Floats, study: Study, spec: StudySpec) -> tuple[Interval, str]:
-    """How well full training ranks as a proxy of itself, and in which sense.
+    """The noise ceiling, full training as a proxy of itself, and the sense in which it is meant.
 
     Args:
         valid: What a search sees of full training, shape (n, seeds) [%].
@@ -207,7 +207,7 @@ def noise_ceiling(valid: Floats, judged: Floats, study: Study, spec: StudySpec) 
 
 
 def possible_tau(study: Study) -> tuple[Interval | None, str]:
-    """What a perfect proxy could reach with this judge, extrapolated from the runs; None for one run only."""
+    """The tau that a perfect proxy could reach with this judge, extrapolated from the runs; None for one run only."""
     arena = study.arena
     if study.judge == OTHER_SEEDS:
         runs, judges = study.full.errors.T, study.full.errors.shape[0] - 1

@@ -31,13 +31,13 @@ Kind = TypeVar("Kind", Table, ResourceTable)
 
 @dataclass(frozen=True)
 class Source:
-    """How one benchmark becomes a table; nothing is imported before it is asked for."""
+    """The way in which one benchmark becomes a table; nothing is imported before it is asked for."""
 
     what: str
     space: str
     """Name of its space; empty: the file says."""
     file: str
-    """What its file is called; empty: it comes with an installed package."""
+    """The name of its file; empty: it comes with an installed package."""
     module: str
     """Has `frame(path or None) -> (rows, about)`, and `locate() -> paths` if there is no file; a table of resources has
     `columns(path or None) -> (columns, about)`."""
@@ -209,7 +209,7 @@ def is_table(path: Path) -> bool:
 
 
 def fingerprint(source: Source, files: list[Path]) -> str:
-    """What a cached table was made from: these files and this code, by size and time of change."""
+    """The cache key of a table: its files and its code, by size and time of change."""
     code = Path(__file__).parent
     shared = [
         "base.py",
@@ -278,7 +278,7 @@ def convert(name: str, source: str | Path | None, out: str | Path, *, sha256: st
 
 
 def info(path_or_name: str | Path, file: str | Path | None = None) -> JSON:
-    """What a table holds, ready for JSON."""
+    """A summary of a table's content, ready for JSON."""
     if holds_resources(path_or_name):
         return open_resources(path_or_name, file).info()
     table = open_table(path_or_name, file)
@@ -324,5 +324,5 @@ def holds_resources(path_or_name: str | Path) -> bool:
 
 
 def runs(least: int, most: int) -> str:
-    """How many runs an architecture has, as text."""
+    """The number of runs of an architecture, as text."""
     return str(least) if least == most else f"{least} to {most}"

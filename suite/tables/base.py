@@ -37,7 +37,7 @@ Array: TypeAlias = npt.NDArray[Any]
 MAGIC = b"KENDALL TABLE 2\n"
 METER = b"KENDALL METER 2\n"
 KINDS = {MAGIC: "a table of answers", METER: "a table of resources"}
-"""What the first bytes of a file of ours say it is."""
+"""The first bytes of a converted table's file."""
 PREAMBLE = struct.Struct("<16sQ32s")  # magic, bytes of the header, its SHA-256
 ALIGNMENT = 64
 PAGE = 512
@@ -53,19 +53,19 @@ TEXTS = ("device", "source", "failure")
 COLUMNS = ("architecture", *PROXY, "stage", "dataset", "split", "seed", *NUMBERS, *TEXTS)
 """The long schema, in order."""
 OPTIONAL = {"samples": 1.0, "cells": None} | dict.fromkeys(NUMBERS[1:], np.nan) | dict.fromkeys(TEXTS, "")
-"""What a column that is left out holds."""
+"""The value of every row for a column that is left out."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What answers of a block have in common."""
+    """The fields that all answers of a block share."""
 
     dataset: str
     proxy: Proxy
     stage: int
     """Epochs trained when it was measured, 1..proxy.epochs."""
     split: str
-    """valid or test."""
+    """The split that was scored: "valid" or "test"."""
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.split} after {self.stage} of {self.proxy}"
@@ -122,7 +122,7 @@ class Table:
 
     @property
     def name(self) -> str:
-        """What it was converted from."""
+        """The source that it was converted from: name, files, hashes."""
         return self.about.get("table", "table")
 
     @property
@@ -132,7 +132,7 @@ class Table:
 
     @property
     def devices(self) -> list[str]:
-        """What the seconds were spent on."""
+        """The name of the device that the seconds were spent on."""
         return self._words("device")
 
     @property

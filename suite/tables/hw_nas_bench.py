@@ -35,7 +35,7 @@ DEVICES = {
     "eyeriss": ("latency_ms", "energy_mj"),
     "fpga": ("latency_ms", "energy_mj"),
 }
-"""What there is of each."""
+"""The metrics that each device has."""
 
 
 def columns(source: Path | None) -> tuple[dict[Setting, dict[str, Array]], dict[str, str]]:

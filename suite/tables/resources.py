@@ -20,7 +20,7 @@ from suite.tables.base import METER, Array, Payload, read_column, seal, space_of
 from suite.types import JSON, Architecture, BadInput, Unsupported, nearest
 
 METRICS = {"latency_ms": "ms for a batch", "energy_mj": "mJ"}
-"""What may stand in a column, and its unit."""
+"""The metrics that a column may hold, with their units."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Setting:
 
     dataset: str
     device: str
-    """The publisher's own name."""
+    """The device's name as its publisher writes it."""
     batch_size: int
     """Images of one forward pass; 0: the publisher does not say."""
     channels: int
@@ -83,7 +83,7 @@ class ResourceTable:
 
     @property
     def name(self) -> str:
-        """What it was converted from."""
+        """The source that it was converted from: name, files, hashes."""
         return self.about.get("table", "resources")
 
     def setting(self, device: str, dataset: str) -> Setting:
@@ -105,7 +105,7 @@ class ResourceTable:
         return float(self.columns[setting][metric][self.space.index(arch)])
 
     def info(self) -> JSON:
-        """What it holds, ready for JSON."""
+        """A summary of its content, ready for JSON."""
         return {
             "table": self.name,
             "space": self.space.name,

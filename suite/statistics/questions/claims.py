@@ -41,14 +41,14 @@ class Claim:
     verdict: str
     """supported | contradicted | undecided | not testable on this grid."""
     value: float
-    """What the statistic is: `measured`. nan if not testable."""
+    """Value of the statistic that `measured` names; nan if it is not testable."""
     low: float
     high: float
     measured: str
     pairs: tuple[tuple[str, str], ...]
     """Proxies compared: the one that the claim says ranks better first."""
     n: int
-    """Networks."""
+    """Number of networks compared."""
 
     def __str__(self) -> str:
         if self.verdict == NOT_TESTABLE:

@@ -28,7 +28,7 @@ class Difference:
     gain: Interval
     """tau_a - tau_b, for this pair alone."""
     p: float
-    """Of a difference of 0, two-sided; below 1 - level exactly where `gain` leaves out 0."""
+    """Two-sided p-value of no difference; below 1 - level exactly where `gain` excludes 0."""
     p_holm: float
     """The same for the whole family: the chance that any of its differences is found by mistake stays below."""
 

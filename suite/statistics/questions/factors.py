@@ -36,7 +36,7 @@ EXPONENTS = {"epochs": 1.0, "channels": 2.0, "resolution": 2.0, "samples": 1.0, 
 
 @dataclass(frozen=True)
 class Effect:
-    """What cutting one factor does, all else at the middle of the grid."""
+    """The effect of cutting one factor, all else at the middle of the grid."""
 
     factor: str
     slope: Interval
@@ -51,7 +51,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Factors:
-    """The fitted model."""
+    """The fitted model with its standard errors."""
 
     terms: tuple[str, ...]
     """"base", factors, then products such as "epochs x samples"."""
@@ -64,7 +64,7 @@ class Factors:
     more_p_holm: Mapping[tuple[str, str], float]
     """Holm over all pairs, because which factor comes first was seen in the same data."""
     r_squared: float
-    """Of the weighted regression: how much of z the model says."""
+    """R squared of the weighted regression: the share of z that the model explains."""
     middle: Mapping[str, float]
     """The setting that the effects hold at: the geometric mean of each factor over the grid."""
     dropped: tuple[str, ...]

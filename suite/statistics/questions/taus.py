@@ -51,7 +51,7 @@ class Taus:
         return by_chance(self.sizes)
 
     def covariance(self, contrasts: npt.ArrayLike) -> Floats:
-        """Of linear combinations of the taus.
+        """Covariance of linear combinations of the taus.
 
         Args:
             contrasts: Shape (k, proxies).
@@ -177,7 +177,7 @@ def unbias(jackknife: Floats, single: Floats, n: int) -> Floats:
 
 
 def kernel(x: Floats, y: Floats) -> Floats:
-    """What each ordered pair of networks adds to tau-b, to first order, shape (n, n)."""
+    """Each ordered pair's share of tau-b, to first order, shape (n, n)."""
     a, b = (np.sign(r[:, None] - r) for r in (_ranks(x), _ranks(y)))
     in_x, in_y = np.abs(a), np.abs(b)
     scale, ratio = np.sqrt(in_x.sum() * in_y.sum()), np.sqrt(in_y.sum() / in_x.sum())
