@@ -93,7 +93,7 @@ CLOCKS = ("simulated", "measured", "")
 
 
 @dataclass(frozen=True)
-class Source:
+class ResultsFolder:
     """One folder's files: the report's own folder or an immediate sub-folder of it."""
 
     name: str
@@ -105,7 +105,7 @@ class Source:
     """The text of the resolved spec; empty if there is none."""
 
 
-def read_folder(folder: Path) -> list[Source]:
+def read_folder(folder: Path) -> list[ResultsFolder]:
     """The folder and its immediate sub-folders, as far as they hold results.
 
     Raises:
@@ -127,7 +127,7 @@ def read_folder(folder: Path) -> list[Source]:
     return sources
 
 
-def _read_source(folder: Path, name: str) -> Source:
+def _read_source(folder: Path, name: str) -> ResultsFolder:
     tables = {file: read_csv(folder / file) for file in (*COLUMNS, *FINDINGS) if (folder / file).is_file()}
     environment: Any = {}
     if (folder / "environment.json").is_file():
@@ -138,7 +138,7 @@ def _read_source(folder: Path, name: str) -> Source:
         if not isinstance(environment, dict):
             raise BadInput(f"{folder / 'environment.json'}: holds no object of names and values")
     spec = next((_text(folder / file) for file in SPECS if (folder / file).is_file()), "")
-    return Source(name, tables, environment, spec)
+    return ResultsFolder(name, tables, environment, spec)
 
 
 def _text(path: Path) -> str:

@@ -20,7 +20,7 @@ from suite.statistics.measures import MEASURES, ON_FISHERS_SCALE, REPLICATES, TA
 from suite.statistics.ranking import (
     Floats,
     Pair,
-    Sample,
+    WeightedPair,
     Weights,
     checked_pair,
     count_type,
@@ -91,7 +91,7 @@ def bootstrap(
         raise ValueError(f"no measure {', '.join(unknown)}; there are {', '.join(MEASURES)}")
 
     def statistics(w: Weights) -> Floats:
-        sample = Sample(pair, w)
+        sample = WeightedPair(pair, w)
         return np.stack([where_defined(REPLICATES[name], sample) for name in names])
 
     values, replicates = resampled(statistics, pair.n, draws, rng, level)
@@ -181,7 +181,7 @@ def ceiling(
     parts = [(np.searchsorted(used, rows), Pair(x, y)) for rows, x, y in views]
 
     def statistics(w: Weights) -> Floats:
-        taus: Floats = np.stack([tau_b(Sample(pair, w[rows])) for rows, pair in parts])
+        taus: Floats = np.stack([tau_b(WeightedPair(pair, w[rows])) for rows, pair in parts])
         return np.asarray(taus.mean(0, keepdims=True))
 
     def share(rows: npt.NDArray[np.intp], pair: Pair) -> Floats:

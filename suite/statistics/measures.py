@@ -13,7 +13,17 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from suite.statistics.ranking import Floats, Pair, Sample, Weights, before, checked_pair, count_type, dot, stuart_scale
+from suite.statistics.ranking import (
+    Floats,
+    Pair,
+    WeightedPair,
+    Weights,
+    before,
+    checked_pair,
+    count_type,
+    dot,
+    stuart_scale,
+)
 
 
 def kendall_tau(proxy: npt.ArrayLike, truth: npt.ArrayLike, variant: Literal["a", "b", "c"] = "b") -> float:
@@ -195,25 +205,25 @@ MEASURES: dict[str, Callable[[npt.ArrayLike, npt.ArrayLike], float]] = {
 }
 
 
-Replicate: TypeAlias = Callable[[Sample], Floats]  # a measure of each weighting, shape (draws,)
+Replicate: TypeAlias = Callable[[WeightedPair], Floats]  # a measure of each weighting, shape (draws,)
 
 
-def _tau_a(sample: Sample) -> Floats:
+def _tau_a(sample: WeightedPair) -> Floats:
     return sample.agreement / (sample.total**2 - sample.copies)
 
 
-def tau_b(sample: Sample) -> Floats:
+def tau_b(sample: WeightedPair) -> Floats:
     """Kendall's tau-b under each weighting, shape (draws,); nan where all of either are equal."""
     comparable = np.sqrt(sample.untied_x * sample.untied_y)  # 0: all equal in this draw
     tau: Floats = np.full(comparable.shape, np.nan)
     return np.divide(sample.agreement, comparable, out=tau, where=comparable > 0)
 
 
-def _tau_c(sample: Sample) -> Floats:
+def _tau_c(sample: WeightedPair) -> Floats:
     return _tau_a(sample) * stuart_scale(sample.pair)
 
 
-def _weighted_tau(sample: Sample) -> Floats:
+def _weighted_tau(sample: WeightedPair) -> Floats:
     pair, w = sample.pair, sample.w
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, sample.total.max() + 1))])
     untied_x, untied_y = (sample.total - at[r.ranks] for at, r in ((sample.at_x, pair.x), (sample.at_y, pair.y)))
@@ -227,7 +237,7 @@ def _weighted_tau(sample: Sample) -> Floats:
     return (taus[0] + taus[1]) / 2
 
 
-def _spearman(sample: Sample) -> Floats:
+def _spearman(sample: WeightedPair) -> Floats:
     def centred(at: Weights, ranks: npt.NDArray[np.intp]) -> Floats:
         return (2 * before(at) + at - sample.total)[ranks]  # twice the mean rank's distance to the middle
 
@@ -236,7 +246,7 @@ def _spearman(sample: Sample) -> Floats:
         return dot(sample.w, x, y) / np.sqrt(dot(sample.w, x, x) * dot(sample.w, y, y))
 
 
-def _top_overlap(sample: Sample, fraction: float = 0.1) -> Floats:
+def _top_overlap(sample: WeightedPair, fraction: float = 0.1) -> Floats:
     seats = np.ceil(np.round(fraction * sample.total, 9))
     x, y = _admitted(sample.at_x, seats), _admitted(sample.at_y, seats)
     ranks_x, ranks_y = sample.pair.x.ranks, sample.pair.y.ranks
@@ -252,28 +262,28 @@ def _admitted(at: Weights, seats: Floats) -> Floats:
     return np.clip((seats - ahead) / np.maximum(at, 1), 0, 1)
 
 
-def _tau_in_top(sample: Sample, fraction: float = 0.1) -> Floats:
+def _tau_in_top(sample: WeightedPair, fraction: float = 0.1) -> Floats:
     seats = np.floor(np.round(fraction * sample.total, 9))
     y, ranks = _admitted(sample.at_y, seats), sample.pair.y.ranks
     rows = np.flatnonzero(ranks < len(y))
     if not len(rows):
         return np.full(len(seats), np.nan)
     top = Pair(sample.pair.x.ranks[rows], ranks[rows])
-    return np.where(seats < 2, np.nan, tau_b(Sample(top, sample.w[rows] * y[ranks[rows]])))
+    return np.where(seats < 2, np.nan, tau_b(WeightedPair(top, sample.w[rows] * y[ranks[rows]])))
 
 
-def _best_rank(sample: Sample, k: int = 10) -> Floats:
+def _best_rank(sample: WeightedPair, k: int = 10) -> Floats:
     better: Floats = np.take_along_axis(before(sample.at_y), _best_of_top(sample, k)[None], axis=0)[0].astype(float)
     return better + 1
 
 
-def _regret(sample: Sample, k: int = 1) -> Floats:
+def _regret(sample: WeightedPair, k: int = 1) -> Floats:
     errors = sample.pair.y.errors
     with np.errstate(invalid="ignore"):  # inf - inf: every training failed
         return np.asarray(errors[_best_of_top(sample, k)] - errors[(sample.at_y > 0).argmax(0)], float)
 
 
-def _best_of_top(sample: Sample, k: int) -> npt.NDArray[np.intp]:
+def _best_of_top(sample: WeightedPair, k: int) -> npt.NDArray[np.intp]:
     """Index into the distinct true errors of the best among the proxy's top k, shape (draws,)."""
     order, y = sample.pair.trusting, sample.pair.y
     held = sample.w[order]
@@ -300,7 +310,7 @@ REPLICATES: dict[str, Replicate] = {
 }
 
 
-def where_defined(replicate: Replicate, sample: Sample) -> Floats:
+def where_defined(replicate: Replicate, sample: WeightedPair) -> Floats:
     """The measure, nan where all of either are equal."""
     if sample.pair.x.m < 2 or sample.pair.y.m < 2:
         return np.full(sample.w.shape[1], np.nan)
@@ -310,7 +320,7 @@ def where_defined(replicate: Replicate, sample: Sample) -> Floats:
 
 def _value(replicate: Replicate, proxy: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     pair = checked_pair(proxy, truth).sorted()
-    return float(where_defined(replicate, Sample(pair, np.ones((pair.n, 1), count_type(pair.n))))[0])
+    return float(where_defined(replicate, WeightedPair(pair, np.ones((pair.n, 1), count_type(pair.n))))[0])
 
 
 def _checked_fraction(fraction: float) -> float:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from suite.statistics.bootstrap import Interval, excess_of, resampled, variance_of
 from suite.statistics.chance import by_chance
 from suite.statistics.measures import tau_b
-from suite.statistics.ranking import Floats, Sample, Weights, checked_pair, linear_kernel
+from suite.statistics.ranking import Floats, WeightedPair, Weights, checked_pair, linear_kernel
 
 
 def compare(
@@ -47,7 +47,7 @@ def compare(
     a, b = checked_pair(proxy_a, truth, "proxy_a"), checked_pair(proxy_b, truth, "proxy_b")
 
     def statistics(w: Weights) -> Floats:
-        return (tau_b(Sample(a, w)) - tau_b(Sample(b, w)))[None]
+        return (tau_b(WeightedPair(a, w)) - tau_b(WeightedPair(b, w)))[None]
 
     (value,), (drawn,) = resampled(statistics, a.n, draws, rng, level)
     excess = excess_of(a.n, [linear_kernel(a, "b"), lambda: -linear_kernel(b, "b")()])

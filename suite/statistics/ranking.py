@@ -73,7 +73,7 @@ class Pair:
         return OneRanking(self.y.ranks * self.x.m + self.x.ranks)
 
 
-class Sample:
+class WeightedPair:
     """A pair under many weightings at once, with what several measures need."""
 
     def __init__(self, pair: Pair, w: Weights) -> None:

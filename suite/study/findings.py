@@ -22,7 +22,7 @@ from suite.statistics.questions.grid import FULL, Grid
 from suite.statistics.questions.taus import column
 from suite.statistics.sweeps import TAU
 from suite.study.answers import SCHEDULE, STAGE, ZERO_COST, Ranking, Study, mean_cost
-from suite.study.rows import CONSISTENCY, SCORES, Measured, consistency_rows, measure, score_frame
+from suite.study.rows import CONSISTENCY, SCORES, MeasuredGroup, consistency_rows, measure, score_frame
 from suite.types import BadInput, Proxy, nearest
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class One:
     """The questions on one data set."""
 
     def __init__(
-        self, study: Study, spec: StudySpec, measured: Sequence[Measured], consistency: Sequence[Row],
+        self, study: Study, spec: StudySpec, measured: Sequence[MeasuredGroup], consistency: Sequence[Row],
         rows: Mapping[str, list[Row]],
     ) -> None:  # fmt: skip
         self.study, self.spec, self.out = study, spec, rows

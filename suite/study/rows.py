@@ -43,7 +43,7 @@ SCORES = (
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredGroup:
     """Rankings of the same networks, all measures on the same draws."""
 
     rankings: tuple[Ranking, ...]
@@ -58,7 +58,7 @@ def draws_for(spec: StudySpec, n: int) -> int:
     return spec.draws or (10_000 if n <= MANY else 1_000)
 
 
-def measure(study: Study, spec: StudySpec) -> list[Measured]:
+def measure(study: Study, spec: StudySpec) -> list[MeasuredGroup]:
     """All measures of all rankings; those of the same networks share draws."""
     groups: dict[bytes, list[Ranking]] = {}
     for one in study.rankings:
@@ -72,11 +72,11 @@ def measure(study: Study, spec: StudySpec) -> list[Measured]:
                 [one.errors[:, rows] for one in of_one], study.truth[:, rows], draws=draws_for(spec, len(rows)),
                 rng=np.random.default_rng([spec.seed0, len(rows)]),
             )  # fmt: skip
-        found.append(Measured(tuple(of_one), rows, draws))
+        found.append(MeasuredGroup(tuple(of_one), rows, draws))
     return found
 
 
-def consistency_rows(study: Study, spec: StudySpec, command: str, measured: list[Measured]) -> Iterator[Row]:
+def consistency_rows(study: Study, spec: StudySpec, command: str, measured: list[MeasuredGroup]) -> Iterator[Row]:
     """One line a ranking, in the order of the study."""
     arena = study.arena
     top, kind = noise_ceiling(study.full.errors.T, study.judged.T, study, spec)
@@ -133,7 +133,7 @@ def consistency_rows(study: Study, spec: StudySpec, command: str, measured: list
         }
 
 
-def intervals(group: Measured, number: int) -> Mapping[str, Interval]:
+def intervals(group: MeasuredGroup, number: int) -> Mapping[str, Interval]:
     """Every measure of a ranking."""
     if group.draws is None:
         nothing = Interval(math.nan, math.nan, math.nan, 0.95, 0, len(group.rows))
@@ -165,7 +165,7 @@ def theory(proxy: object, study: Study) -> float:
         return math.nan
 
 
-def note(one: Ranking, study: Study, group: Measured) -> str:
+def note(one: Ranking, study: Study, group: MeasuredGroup) -> str:
     """Notes that a reader needs beside a ranking."""
     said = []
     if len(group.rows) < 3:

@@ -57,7 +57,7 @@ OPTIONAL = {"samples": 1.0, "cells": None} | dict.fromkeys(NUMBERS[1:], np.nan) 
 
 
 @dataclass(frozen=True)
-class Setting:
+class TableSetting:
     """The fields that all answers of a block share."""
 
     dataset: str
@@ -72,13 +72,13 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Block:
+class TableBlock:
     """The answers under one setting: single runs, or their mean.
 
     Column shapes broadcast to (architectures, runs); cells at and beyond an architecture's count mean nothing.
     """
 
-    setting: Setting
+    setting: TableSetting
     mean: bool
     """Whether a row is a mean over seeds (seed -1), not a run."""
     counts: Array  # (architectures,)
@@ -100,7 +100,11 @@ class Table:
     """
 
     def __init__(
-        self, space: SearchSpace, places: Array | None, blocks: Sequence[Block], about: Mapping[str, str] | None = None
+        self,
+        space: SearchSpace,
+        places: Array | None,
+        blocks: Sequence[TableBlock],
+        about: Mapping[str, str] | None = None,
     ) -> None:
         self.space = space
         self.places = places
@@ -252,15 +256,15 @@ class Table:
                 twice = members[int(np.argmax(again)) + 1]
                 raise BadInput(
                     f"table: row {twice}: a second answer for {frame['architecture'][twice]}, "
-                    f"{Setting(dataset, proxy, int(stage), split)}, seed {whole['seed'][twice]}"
+                    f"{TableSetting(dataset, proxy, int(stage), split)}, seed {whole['seed'][twice]}"
                 )
             counts = np.bincount(rows, minlength=len(places))
             first = np.cumsum(counts) - counts
             run = np.arange(len(members)) - first[rows]  # place among the runs of its architecture
             spread = Spread(len(places), int(counts.max()), rows, run)
             blocks.append(
-                Block(
-                    Setting(str(dataset), proxy, int(stage), str(split)),
+                TableBlock(
+                    TableSetting(str(dataset), proxy, int(stage), str(split)),
                     bool(mean),
                     counts,
                     spread(seeds, 0),
@@ -353,8 +357,8 @@ class Table:
         for entry in header["blocks"]:
             shape = (n, entry["runs"])
             blocks.append(
-                Block(
-                    Setting(entry["dataset"], Proxy(**entry["proxy"]), entry["stage"], entry["split"]),
+                TableBlock(
+                    TableSetting(entry["dataset"], Proxy(**entry["proxy"]), entry["stage"], entry["split"]),
                     entry["mean"],
                     read_column(payload, entry["counts"], (n, 1))[:, 0],
                     read_column(payload, entry["seeds"], shape),

@@ -24,7 +24,7 @@ METRICS = {"latency_ms": "ms for a batch", "energy_mj": "mJ"}
 
 
 @dataclass(frozen=True)
-class Setting:
+class DeviceSetting:
     """On what, and which size of network, a column was measured."""
 
     dataset: str
@@ -56,7 +56,7 @@ class ResourceTable:
     def __init__(
         self,
         space: SearchSpace,
-        columns: Mapping[Setting, Mapping[str, Array]],
+        columns: Mapping[DeviceSetting, Mapping[str, Array]],
         about: Mapping[str, str] | None = None,
     ) -> None:
         for setting, held in columns.items():
@@ -86,7 +86,7 @@ class ResourceTable:
         """The source that it was converted from: name, files, hashes."""
         return self.about.get("table", "resources")
 
-    def setting(self, device: str, dataset: str) -> Setting:
+    def setting(self, device: str, dataset: str) -> DeviceSetting:
         """The setting of a device and a data set.
 
         Raises:
@@ -100,7 +100,7 @@ class ResourceTable:
             raise Unsupported(f"table {self.name} has no data set {dataset!r} of {device}: {nearest(dataset, there)}")
         return there[dataset]
 
-    def value(self, arch: Architecture, setting: Setting, metric: str) -> float:
+    def value(self, arch: Architecture, setting: DeviceSetting, metric: str) -> float:
         """One number; nan if the device cannot run the network."""
         return float(self.columns[setting][metric][self.space.index(arch)])
 
@@ -164,7 +164,7 @@ class ResourceTable:
         columns = {}
         for entry in header["settings"]:
             stored = entry.pop("columns")
-            columns[Setting(**entry)] = {
+            columns[DeviceSetting(**entry)] = {
                 name: read_column(payload, column, (space.size, 1))[:, 0] for name, column in stored.items()
             }
         table = cls(space, columns, header["about"])

@@ -297,7 +297,7 @@ def test_a_replicate_is_the_measure_of_the_drawn_list(name, n, scores):
     if scores != "distinct":
         proxy, truth = np.round(proxy), np.where(truth > 1, np.inf, np.round(truth * 2))
     w = bootstrap_.multiplicities(n, 20, rng())
-    replicates = measures.where_defined(measures.REPLICATES[name], ranking.Sample(_pair(proxy, truth), w))
+    replicates = measures.where_defined(measures.REPLICATES[name], ranking.WeightedPair(_pair(proxy, truth), w))
     drawn = [np.repeat(np.arange(n), copies) for copies in w.T]
     expected = [MEASURES[name](proxy[i], truth[i]) for i in drawn]
     assert replicates == pytest.approx(expected, abs=1e-12, nan_ok=True)
@@ -313,14 +313,14 @@ def test_tau_replicates_are_scipys_of_the_drawn_list(n):
     w = bootstrap_.multiplicities(n, 20, rng())
     drawn = [np.repeat(np.arange(n), copies) for copies in w.T]
     expected = [stats.kendalltau(proxy[i], truth[i]).statistic for i in drawn]
-    assert measures.tau_b(ranking.Sample(_pair(proxy, truth), w)) == pytest.approx(expected, abs=1e-12)
+    assert measures.tau_b(ranking.WeightedPair(_pair(proxy, truth), w)) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(("name", "variant"), [("tau_a", "a"), ("tau_c", "c")])
 def test_copies_of_one_architecture_are_no_pair_of_tau_a_and_c(name, variant):
     proxy, truth = noisy(200)
     w = bootstrap_.multiplicities(200, 4_000, rng())
-    replicates = measures.REPLICATES[name](ranking.Sample(_pair(proxy, truth), w))
+    replicates = measures.REPLICATES[name](ranking.WeightedPair(_pair(proxy, truth), w))
     assert replicates.mean() == pytest.approx(kendall_tau(proxy, truth, variant), abs=1e-3)  # with copies: 3e-3 lower
 
 

@@ -12,7 +12,7 @@ from suite.statistics.bootstrap import bootstrap
 from suite.statistics.measures import MEASURES, REPLICATES, where_defined
 from suite.statistics.paired import compare
 from suite.statistics.questions.differences import holm, p_value
-from suite.statistics.ranking import Pair, Sample
+from suite.statistics.ranking import Pair, WeightedPair
 from suite.statistics.sweeps import LANES, balanced, measured, multiplicities, resample
 
 
@@ -37,7 +37,7 @@ def test_every_measure_of_every_draw_is_that_of_consistency(n, steps, failing):
     assert (w.sum(axis=0) == n).all()
     judge = sweeps._Truth.of(truth)
     found = measured(sweeps._Ranks.of(proxy, judge), sweeps._Weighted.of(w, judge))
-    sample = Sample(Pair(proxy, truth), w.astype(np.int32))
+    sample = WeightedPair(Pair(proxy, truth), w.astype(np.int32))
     for row, name in zip(found, MEASURES, strict=True):
         with np.errstate(invalid="ignore"):
             assert row == pytest.approx(where_defined(REPLICATES[name], sample), abs=2e-6, nan_ok=True), name
