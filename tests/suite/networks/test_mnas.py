@@ -25,7 +25,7 @@ from suite.spaces import SPACES
 from suite.spaces.mnas import A1, B1, DEPTHS, RELEASED, SMALL, Block, read
 from suite.training.device import threads
 from suite.training.supernet import SupernetTrainer
-from suite.types import BadInput, Proxy, Trial, Unsupported
+from suite.types import BadInput, Ends, Proxy, Trial, Unsupported
 
 SPACE = SPACES["mnas"]
 TINY = Proxy(1, channels=4, resolution=8)
@@ -74,7 +74,7 @@ def counted_macs(network, image_channels, side):
 
 def on_meta(encoding):
     with torch.device("meta"):
-        return from_encoding(encoding, classes=1000)
+        return from_encoding(encoding, ends=Ends(3, 1000))
 
 
 # The released networks: property 1 of the card
@@ -90,7 +90,7 @@ def on_meta(encoding):
     ids=RELEASED,
 )
 def test_1_released_strings_have_their_published_parameters_and_multiply_adds(encoding, params, published, madds):
-    cost = encoding.cost(224, classes=1000)
+    cost = encoding.cost(224, ends=Ends(3, 1000))
     assert cost.params == params == parameters(on_meta(encoding))
     assert round(params, -5) == published
     assert cost.macs == counted_macs(on_meta(encoding), 3, 224)
@@ -101,7 +101,7 @@ def test_1_released_strings_have_their_published_parameters_and_multiply_adds(en
     ("multiplier", "params", "madds"), [(1.4, 6.1e6, 591.5e6), (0.75, 2.9e6, 226.7e6), (0.5, 2.1e6, 105.2e6)]
 )
 def test_1_widths_of_a1_have_theirs(multiplier, params, madds):
-    cost = A1.scaled(multiplier).cost(224, classes=1000)
+    cost = A1.scaled(multiplier).cost(224, ends=Ends(3, 1000))
     assert round(cost.params, -5) == params
     assert cost.macs == pytest.approx(madds, rel=0.02)  # the readme's figures lie 1 to 2 % above multiply-adds
 
@@ -139,7 +139,7 @@ def test_released_networks_have_the_released_norms_and_dropout_and_end_on_7_pixe
 
 def test_4_layers_of_a_block_are_identical_but_for_stride_and_input_of_the_first():
     networks = [on_meta(encoding) for encoding in RELEASED.values()]
-    networks += [build(SPACE, drawn(seed), SPACE.full, classes=10, image_channels=3, seed=None) for seed in range(20)]
+    networks += [build(SPACE, drawn(seed), SPACE.full, ends=Ends(3, 10), seed=None) for seed in range(20)]
     for network in networks:
         for block in network.blocks:
             operations = [next(iter(layer.values())) for layer in block.layers]
@@ -245,7 +245,7 @@ CORNERS = [tuple(0 for _ in SPACE.decisions), tuple(options - 1 for options in S
     ],
 )
 def test_modules_have_the_parameters_and_multiply_adds_of_the_formula(proxy, classes, image_channels):
-    shape = {"classes": classes, "image_channels": image_channels}
+    shape = {"ends": Ends(image_channels, classes)}
     for arch in [*CORNERS, *map(drawn, range(4))]:
         network = build(SPACE, arch, proxy, **shape, seed=None)
         assert parameters(network) == SPACE.params(arch, proxy, **shape)
@@ -268,7 +268,7 @@ def test_parameters_counted_by_hand():
 
 
 def test_the_output_is_that_of_the_blocks_written_out_by_hand():
-    network = build(SPACE, SPACE.parse(HAND), TINY, classes=5, image_channels=3, seed=3).double().train()
+    network = build(SPACE, SPACE.parse(HAND), TINY, ends=Ends(3, 5), seed=3).double().train()
     weights = dict(network.named_parameters())
 
     def norm(x, name):  # batch statistics
@@ -324,7 +324,7 @@ def test_initial_weights_come_from_seed_and_name_alone():
     before = torch.get_rng_state()
     arch = SPACE.parse(HAND)
     other = (*arch[:24], 3, *arch[25:])
-    one, two = (build(SPACE, a, TINY, classes=10, image_channels=3, seed=5).state_dict() for a in (arch, other))
+    one, two = (build(SPACE, a, TINY, ends=Ends(3, 10), seed=5).state_dict() for a in (arch, other))
     assert torch.equal(torch.get_rng_state(), before)
     shared = one.keys() & two.keys()
     assert {"head.conv.weight", "blocks.3.layers.1.mb6_k5_se.depthwise.weight"} <= shared
@@ -342,8 +342,8 @@ def test_networks_are_trained_live_under_every_factor_of_a_proxy():
     for trial, answer in zip(trials, live.evaluate(trials), strict=True):
         assert answer.failure == ""
         assert 0 < answer.metrics["val_error"] <= 100
-        assert answer.metrics["params"] == SPACE.params(trial.arch, trial.proxy, image_channels=1)
-        assert answer.metrics["macs"] == SPACE.macs(trial.arch, trial.proxy, image_channels=1)
+        assert answer.metrics["params"] == SPACE.params(trial.arch, trial.proxy, ends=Ends(1, 10))
+        assert answer.metrics["macs"] == SPACE.macs(trial.arch, trial.proxy, ends=Ends(1, 10))
 
 
 def test_a_network_learns_and_its_stages_are_one_training():
@@ -364,12 +364,12 @@ def test_a_network_learns_and_its_stages_are_one_training():
 
 @pytest.fixture(scope="module")
 def supernet():
-    return Supernet(SPACE, TINY, classes=5, image_channels=3, seed=3).double().train()
+    return Supernet(SPACE, TINY, ends=Ends(3, 5), seed=3).double().train()
 
 
 @pytest.fixture(scope="module")
 def with_scales():
-    return Supernet(SPACE, TINY, classes=5, image_channels=3, seed=3, norms=Norms()).double().train()
+    return Supernet(SPACE, TINY, ends=Ends(3, 5), seed=3, norms=Norms()).double().train()
 
 
 def gradients(network, x):
@@ -523,7 +523,7 @@ def test_multiply_adds_of_a_mixture_are_those_that_are_computed(supernet, monkey
             mix()(images())
             assert done[0] == supernet.computed_macs()
     supernet.path(drawn(7))
-    assert supernet.computed_macs() == SPACE.macs(drawn(7), TINY, classes=5)
+    assert supernet.computed_macs() == SPACE.macs(drawn(7), TINY, ends=Ends(3, 5))
 
 
 def test_gradients_of_a_mixture_reach_every_row(supernet):
@@ -538,7 +538,7 @@ def test_gradients_of_a_mixture_reach_every_row(supernet):
 @pytest.mark.parametrize("proxy", [Proxy(1, 1, 5), pytest.param(Proxy(1, 16, 32), marks=pytest.mark.slow)], ids=str)
 def test_there_are_supernets_under_every_proxy_and_with_batch_statistics(proxy):
     norms = Norms(affine=False, statistics="batch")
-    supernet = Supernet(SPACE, proxy, classes=5, image_channels=3, seed=0, norms=norms).double()
+    supernet = Supernet(SPACE, proxy, ends=Ends(3, 5), seed=0, norms=norms).double()
     assert not any("running" in name for name in supernet.state_dict())
     x = images(proxy.resolution, n=3)
     for seed in range(3):
@@ -557,7 +557,7 @@ def test_shared_weights_are_trained_by_single_paths_and_score_architectures(tmp_
         for answer in shared.evaluate([Trial(drawn(seed), proxy) for seed in range(2)]):
             assert answer.failure == ""
             assert 0 < answer.metrics["val_error"] <= 100
-            assert answer.metrics["params"] == SPACE.params(answer.trial.arch, proxy, image_channels=1)
+            assert answer.metrics["params"] == SPACE.params(answer.trial.arch, proxy, ends=Ends(1, 10))
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])
@@ -573,6 +573,6 @@ def test_a_norm_used_in_part_moves_the_statistics_of_that_part_only(momentum):
 
 
 def test_a_layer_has_one_operation_alone_and_all_in_a_supernet(supernet):
-    network = build(SPACE, drawn(), TINY, classes=5, image_channels=3, seed=0)
+    network = build(SPACE, drawn(), TINY, ends=Ends(3, 5), seed=0)
     assert {len(module) for module in network.modules() if isinstance(module, Layer)} == {1}
     assert {len(module) for module in supernet.modules() if isinstance(module, Layer)} == {16}

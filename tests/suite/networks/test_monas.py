@@ -29,7 +29,7 @@ from suite.training.device import threads
 from suite.training.gradient_loop import epochs
 from suite.training.supernet import SupernetTrainer
 from suite.training.trainer import Leg, subset
-from suite.types import BadInput, Proxy, Trial, Unsupported
+from suite.types import BadInput, Ends, Proxy, Trial, Unsupported
 
 ALEX, DENSE = AlexNet(), CondenseNet()
 BOTH = (ALEX, DENSE)
@@ -37,7 +37,7 @@ both = pytest.mark.parametrize("space", BOTH, ids=lambda space: space.name)
 TINY = {"alexnet": Proxy(1, channels=2, resolution=8), "condensenet": Proxy(1, channels=4, resolution=8, cells=7)}
 MIXED_GROUPS = Proxy(1, channels=8, resolution=4, cells=7)
 """Under which CondenseNet's 3x3 have two groups."""
-SHAPE = {"classes": 5, "image_channels": 3}
+SHAPE = {"ends": Ends(3, 5)}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -111,7 +111,7 @@ def test_published_condensenets_have_their_parameters_and_flops(stage, millions_
 
 def test_condensenet_86_has_these_numbers_as_a_module_too():
     arch = DENSE.parse("14-14-14/8-16-32")
-    trained = build(DENSE, arch, DENSE.full, classes=10, image_channels=3, seed=0)
+    trained = build(DENSE, arch, DENSE.full, ends=Ends(3, 10), seed=0)
     assert len([module for module in trained.modules() if isinstance(module, nn.Conv2d | nn.Linear)]) == 86
     assert size(trained) == DENSE.trained_params(arch, DENSE.full) == 1_451_594
     deployed = trained.deployed()
@@ -247,7 +247,7 @@ def test_a_narrower_proxy_is_cheaper():
     ids=str,
 )
 def test_modules_have_the_parameters_and_multiply_adds_of_the_formula(space, proxy, classes, image_channels):
-    shape = {"classes": classes, "image_channels": image_channels}
+    shape = {"ends": Ends(image_channels, classes)}
     trained_params = getattr(space, "trained_params", space.params)
     for seed in range(2):
         arch = drawn(space, seed)
@@ -564,8 +564,8 @@ def test_networks_are_trained_live_under_every_factor_of_a_proxy(space, digits):
     for trial, answer in zip(trials, live.evaluate(trials), strict=True):
         assert answer.failure == ""
         assert 0 < answer.metrics["val_error"] <= 100
-        assert answer.metrics["params"] == space.params(trial.arch, trial.proxy, image_channels=1)
-        assert answer.metrics["macs"] == space.macs(trial.arch, trial.proxy, image_channels=1)
+        assert answer.metrics["params"] == space.params(trial.arch, trial.proxy, ends=Ends(1, 10))
+        assert answer.metrics["macs"] == space.macs(trial.arch, trial.proxy, ends=Ends(1, 10))
 
 
 @both
@@ -579,8 +579,8 @@ def test_shared_weights_are_trained_and_scored_under_every_factor_of_a_proxy(spa
         (answer,) = shared.evaluate([Trial(arch, proxy, seed=seed)])
         assert answer.failure == ""
         assert 0 < answer.metrics["val_error"] <= 100
-        assert answer.metrics["macs"] == space.macs(arch, proxy, image_channels=1)
-        assert answer.cost.macs >= len(digits.valid_labels) * space.trained_macs(arch, proxy, image_channels=1)
+        assert answer.metrics["macs"] == space.macs(arch, proxy, ends=Ends(1, 10))
+        assert answer.cost.macs >= len(digits.valid_labels) * space.trained_macs(arch, proxy, ends=Ends(1, 10))
 
 
 def test_masks_are_condensed_by_training_and_survive_checkpoints(digits):
@@ -593,7 +593,7 @@ def test_masks_are_condensed_by_training_and_survive_checkpoints(digits):
     assert answers[-1].metrics == whole.metrics
     assert [entry["train_loss"] for entry in answers[-1].curve] == [entry["train_loss"] for entry in whole.curve]
     assert sum(answer.cost.macs for answer in answers) == whole.cost.macs
-    executed = DENSE.trained_macs(trial.arch, proxy, image_channels=1)
+    executed = DENSE.trained_macs(trial.arch, proxy, ends=Ends(1, 10))
     images_seen = 3 * 6 * round(0.05 * len(digits.train_labels)) + 6 * len(digits.valid_labels)
     assert whole.cost.macs == pytest.approx(executed * images_seen, rel=0.02)
 
@@ -615,7 +615,7 @@ def test_a_search_by_gradients_runs_on_them(space, digits, tmp_path):
     answers = list(epochs(searcher, digits, proxy, checkpoints=tmp_path, device="cpu"))
     assert len(answers) == 2
     assert all(answer.failure == "" for answer in answers)
-    assert answers[-1].metrics["params"] == space.params(answers[-1].trial.arch, proxy, image_channels=1)
+    assert answers[-1].metrics["params"] == space.params(answers[-1].trial.arch, proxy, ends=Ends(1, 10))
 
 
 def test_an_alexnet_learns(digits):

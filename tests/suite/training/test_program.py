@@ -21,7 +21,7 @@ from suite.spaces import SPACES
 from suite.training.compiled.program import Program
 from suite.training.device import threads
 from suite.training.recipe import Recipe, resolve_for_supernet
-from suite.types import BadInput, Proxy, Trial, Unsupported
+from suite.types import BadInput, Ends, Proxy, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
 TINY = Proxy(epochs=4, channels=4, resolution=8, cells=1)
@@ -51,7 +51,7 @@ def digits():
 
 
 def made(arch, proxy, seed=0):
-    network = build(SPACE, arch, proxy, classes=10, image_channels=3, seed=seed, lean=True)
+    network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=seed, lean=True)
     return network, torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
 
@@ -71,7 +71,7 @@ def check_gradients(arch, proxy, n, smoothing=0.0):
     """
     network, optimizer = made(arch, proxy)
     images, labels = batch(n, proxy.resolution)
-    program = Program(network, side=proxy.resolution, image_channels=3, batch=n + 3)
+    program = Program(network, side=proxy.resolution, channels=3, batch=n + 3)
     program.take(optimizer)
     loss, wrong = program.gradient(lanes(images), labels.numpy(), smoothing=smoothing)
     exact = made(arch, proxy)[0].double().train()
@@ -130,7 +130,7 @@ def test_gradients_are_torchs(arch, channels, side, cells, n, smoothing):
 def test_steps_of_sgd_are_torchs(nesterov, clip):
     network, _ = made(CELL, TINY)
     optimizer = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, nesterov=nesterov, weight_decay=1e-2)
-    program = Program(network, side=8, image_channels=3, batch=20)
+    program = Program(network, side=8, channels=3, batch=20)
     program.take(optimizer)
     twin = made(CELL, TINY)[0].double()
     theirs = torch.optim.SGD(twin.parameters(), 0.05, momentum=0.9, nesterov=nesterov, weight_decay=1e-2)
@@ -159,7 +159,7 @@ def test_evaluation_is_torchs_by_the_running_statistics():
     network.train()
     for step in range(3):
         network(batch(32, 8, seed=step)[0])
-    program = Program(network, side=8, image_channels=3, batch=40)
+    program = Program(network, side=8, channels=3, batch=40)
     program.take(optimizer)
     images, labels = batch(37, 8, seed=9)
     loss, wrong = program.evaluate(lanes(images), labels.numpy())
@@ -170,7 +170,7 @@ def test_evaluation_is_torchs_by_the_running_statistics():
 
 def test_what_is_not_a_number_stays_so():
     network, optimizer = made(CELL, TINY)
-    program = Program(network, side=8, image_channels=3, batch=16)
+    program = Program(network, side=8, channels=3, batch=16)
     program.take(optimizer)
     images, labels = batch(16, 8)
     images[3, 1, 2, 2] = torch.nan
@@ -206,7 +206,7 @@ import sys
 sys.path[:0] = sys.argv[1:]
 from test_program import CELL, TINY, Program, batch, lanes, made
 network, optimizer = made(CELL, TINY)
-program = Program(network, side=8, image_channels=3, batch=20)
+program = Program(network, side=8, channels=3, batch=20)
 program.take(optimizer)
 for step in range(3):
     images, labels = batch(20, 8, seed=step)
@@ -243,6 +243,6 @@ def test_refusals_name_what_would_work():
 
 
 def test_every_operand_of_an_instruction_fits_its_row():
-    program = Program(made(CELL, TINY)[0], side=8, image_channels=3, batch=16)
+    program = Program(made(CELL, TINY)[0], side=8, channels=3, batch=16)
     assert program.training.shape[1] == 19
     assert set(program.training[:, 0]) <= set(range(14))
