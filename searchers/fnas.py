@@ -32,7 +32,7 @@ from searchers.parts.options import flag, fraction, number, whole
 from searchers.parts.policies import Array
 from searchers.parts.ppo import Agent, Due, Resources, normalised, reward
 from suite.spaces import SearchSpace
-from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
+from suite.types import POOL, Architecture, BadInput, Evaluation, Proxy, Trial
 
 ADVANTAGES = ("batch", "critic")
 RECENT = 200
@@ -48,7 +48,7 @@ Earlier: TypeAlias = tuple[Architecture, Mapping[str, float], float]
 
 
 class Pool(Protocol):
-    """Weights of trained blocks, from which trials with `inherit` start."""
+    """Weights of trained blocks, from which trials of origin "pool" start."""
 
     @property
     def note(self) -> str:
@@ -270,8 +270,8 @@ class FNAS:
         return []
 
     def trial(self, arch: Architecture) -> Trial:
-        """With the pool it may inherit."""
-        return Trial(arch, self.proxy, inherit=self.pool is not None)
+        """The training of `arch`, from the pool's blocks where there is a pool."""
+        return Trial(arch, self.proxy, origin=POOL if self.pool is not None else "")
 
     def predicted(self) -> Array:
         """UAC: V of the samples that it is sure of, nan for those to train."""

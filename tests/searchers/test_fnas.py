@@ -251,7 +251,7 @@ def test_with_a_pool_trials_inherit_are_half_as_long_and_a_batch_is_one_commit()
     searcher = learner(pool=pool, **SMALL)
     for batch in range(1, 4):
         trials = searcher.ask()
-        assert {(trial.proxy.epochs, trial.inherit) for trial in trials} == {(math.ceil(PROXY.epochs / 2), True)}
+        assert {(trial.proxy.epochs, trial.origin) for trial in trials} == {(math.ceil(PROXY.epochs / 2), "pool")}
         for trial in trials:
             assert pool.commits == batch - 1
             searcher.tell([answer(trial)])
@@ -273,7 +273,7 @@ def test_a_batch_of_predictions_alone_commits_nothing():
 def test_akp_off_leaves_a_pool_alone():
     pool = FakePool()
     searcher = learner(pool=pool, akp=False, **SMALL)
-    assert not any(trial.inherit for trial in converse(searcher, 2))
+    assert not any(trial.origin for trial in converse(searcher, 2))
     assert pool.commits == 0
     assert "no weight pool" in searcher.note
 
