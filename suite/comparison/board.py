@@ -95,10 +95,23 @@ def leaderboard_row(outcomes: Sequence[Outcome], arena: Arena, command: str) -> 
         "gpu_days": gpu_days(float(np.mean(spent))),
         "clock": total.clock or ("simulated" if arena.simulated else "measured"),
         "device": total.device or arena.device,
-        "options": ", ".join(f"{key}={value}" for key, value in outcomes[0].part.options.items()),
+        "options": ", ".join(f"{key}={value}" for key, value in flat(outcomes[0].part.options)),
         "note": "; ".join(note),
         "command": command,
     }
+
+
+def flat(options: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:
+    """Options with those of their tables, dotted.
+
+    >>> list(flat({"order": 2, "alpha": {"lr": 0.001}}))
+    [('order', 2), ('alpha.lr', 0.001)]
+    """
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
 
 
 def ranges(notes: Sequence[str]) -> list[str]:

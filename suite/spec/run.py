@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from searchers import available
+from searchers import about, available
 from searchers import load as load_method
 from suite.spec.parts import BudgetPart, Common, GoalPart, ProxyPart, ResourcePart, SearcherPart, TablePart
 from suite.types import ERROR_ALONE, JSON, Goal
@@ -74,7 +74,7 @@ class RunSpec(Common):
             trains = isinstance(evaluator, dict) and evaluator.get("kind") == "live"
             given = {part.get("name") for part in parts if isinstance(part, dict)}
             names = [name for name in available() if name not in given]
-            rest = [{"name": name} for name in names if trains or "supernet" not in load_method(name).needs]
+            rest = [{"name": name} for name in names if trains or "supernet" not in about(load_method(name)).needs]
         return {**content, "searchers": [p for part in parts for p in (rest if part == {"name": "all"} else [part])]}
 
     @field_validator("searchers")

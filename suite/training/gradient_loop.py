@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -257,9 +257,13 @@ def chosen(supernet: Supernet, arch: Architecture) -> dict[str, float]:
 
 
 def key(searcher: GradientSearch, trainer: Trainer, proxy: Proxy, seed: int) -> str:
-    """All that a search depends on; of the searcher its class and its plain attributes, at its beginning."""
+    """All that a search depends on; of the searcher its class, plain attributes and option values, at its beginning."""
     plain = (bool, int, float, str, tuple, type(None))
-    options = sorted((name, value) for name, value in vars(searcher).items() if isinstance(value, plain))
+    options = sorted(
+        (name, repr(value) if is_dataclass(value) else value)
+        for name, value in vars(searcher).items()
+        if isinstance(value, plain) or (is_dataclass(value) and not isinstance(value, Proxy))
+    )
     here = (trainer.data.fingerprint, trainer.recipe, trainer.device_name, trainer.half, torch.__version__)
     run = (trainer.space.name, trainer.space.canonical(proxy), seed)
     return repr(("gradient search", type(searcher).__qualname__, options, *run, *here))

@@ -18,7 +18,7 @@ from suite.search import Budget, run
 from suite.spaces import SPACES, SearchSpace
 from suite.types import Architecture, Evaluation, Proxy, Recommendation, Searcher, Trial
 
-NAMES = [name for name in searchers.available() if "supernet" not in searchers.load(name).needs]
+NAMES = [name for name in searchers.available() if "supernet" not in searchers.about(searchers.load(name)).needs]
 """Those that ask and are told; what searches by gradients must do stands in test_gradient_searchers.py."""
 EVALUATIONS = 60
 STAGES = (1, 3, 4, 12)
