@@ -14,7 +14,6 @@ from dataclasses import replace
 import pytest
 import torch
 from peers import SETTINGS, SPACE, images_like_cifar10, loader, random_cells, stepper, train
-from suite.training.trainer import Trainer
 from torch.nn import functional as F
 
 from suite.evaluators.live import LiveEvaluator
@@ -22,6 +21,7 @@ from suite.networks import build
 from suite.training.compiled.program import Program
 from suite.training.device import threads
 from suite.training.recipe import Recipe
+from suite.training.trainer import Trainer
 from suite.types import Proxy, Trial
 
 ROUNDS = 3

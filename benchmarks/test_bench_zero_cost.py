@@ -17,7 +17,8 @@ from suite.data.images import load
 from suite.evaluators.zero_cost import ZeroCostEvaluator
 from suite.networks import build
 from suite.spaces import SPACES
-from suite.statistics.measures import bootstrap, kendall_tau
+from suite.statistics.bootstrap import bootstrap
+from suite.statistics.measures import kendall_tau
 from suite.training import zero_cost
 from suite.training.device import threads
 from suite.types import Trial

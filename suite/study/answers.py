@@ -17,7 +17,7 @@ from suite.problem import Arena, LiveArena, TableArena
 from suite.records.log import Log
 from suite.spec.study import StudySpec
 from suite.study.networks import Quick
-from suite.study.plan import PROBES, Plan, Price, Run, name_of, plan
+from suite.study.plan import PROBES, Plan, Price, Schedule, name_of, plan
 from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -244,7 +244,9 @@ def ranking(
     )  # fmt: skip
 
 
-def read(run: Run, answers: Sequence[Sequence[Evaluation]], seeds: Sequence[int], *, tse: bool) -> Iterator[Ranking]:
+def read(
+    run: Schedule, answers: Sequence[Sequence[Evaluation]], seeds: Sequence[int], *, tse: bool
+) -> Iterator[Ranking]:
     """A run's stages and end, and the areas under its training loss, off its curves.
 
     A run that failed has failed at every stage: its curve is not known. Seconds of a stage are those of its epochs;

@@ -1,4 +1,4 @@
-"""What all publications of NAS-Bench-201 share: data sets, how many images, sizes of the networks.
+"""Facts that all publications of NAS-Bench-201 share: data sets, numbers of images, sizes of the networks.
 
 Dong, Yang. "NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture Search". ICLR 2020, section 2.2
 and appendix. https://arxiv.org/abs/2001.00326
@@ -17,7 +17,7 @@ from suite.types import Proxy
 
 SPACE = SPACES["nas_bench_201"]
 DEVICE = "table:GTX 1080 Ti"
-"""What the benchmark's seconds were measured on."""
+"""The device that the benchmark's seconds were measured on."""
 BACKWARD = 2
 """A backward pass counts as so many forward passes, as in live training."""
 
@@ -32,7 +32,7 @@ class Dataset:
     train_images: dict[str, int]
     """Images that the network was trained on which this split scores."""
     images: dict[str, int]
-    """Images of the split."""
+    """Number of images in the split."""
 
     def proxy(self, epochs: int) -> Proxy:
         """The benchmark's recipe under its schedule of so many epochs."""

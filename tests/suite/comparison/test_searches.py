@@ -95,7 +95,8 @@ def test_measured_resources_stand_in_the_log_and_apart_in_the_ledger(tmp_path):
 
 def test_predicted_rewards_are_counted_apart_and_none_of_them_wins(tmp_path):
     fnas = {
-        "name": "fnas", "batch": 8, "warm_up": 16, "critic_steps": 5, "critic_hidden": 8, "hidden": 8, "threshold": 5.0
+        "name": "fnas", "batch": 8, "uac": {"warm_up": 16, "steps": 5, "hidden": 8, "threshold": 5.0},
+        "lstm": {"hidden": 8},
     }  # fmt: skip
     out = compared(tmp_path, searchers=[fnas, "local_search"], seeds=1, budget={"evaluations": 50})
     predictions, ledger = rows(out / "predictions.csv"), rows(out / "ledger.csv")

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suite.training.trainer import Leg, subset
 from torch import nn
 from torch.nn import functional as F
 
@@ -28,6 +27,7 @@ from suite.spaces.condensenet import GROWTHS, STAGES, CondenseNet, count, groups
 from suite.training.device import threads
 from suite.training.gradient_loop import epochs
 from suite.training.supernet import SupernetTrainer
+from suite.training.trainer import Leg, subset
 from suite.types import BadInput, Proxy, Trial, Unsupported
 
 ALEX, DENSE = AlexNet(), CondenseNet()

@@ -23,8 +23,8 @@ from suite.resources.measured import Measurement
 from suite.resources.sources import Calibration, Formulas, Looked, Measured, Resources, Store, borderline, open_source
 from suite.search import Budget, run
 from suite.spaces import SPACES
+from suite.tables.resources import DeviceSetting as Column
 from suite.tables.resources import ResourceTable
-from suite.tables.resources import Setting as Column
 from suite.types import Architecture, BadInput, Cost, Goal, Proxy, Trial, Unsupported
 
 SPACE, MACRO = SPACES["nas_bench_201"], SPACES["nas_bench_macro"]

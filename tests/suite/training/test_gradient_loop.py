@@ -10,7 +10,6 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from suite.training.trainer import Trainer, subset
 
 from searchers.darts import DARTS
 from searchers.gdas import GDAS
@@ -21,6 +20,7 @@ from suite.spaces import SPACES
 from suite.training.device import threads
 from suite.training.gradient_loop import Search, differentiable, epochs, recommendations
 from suite.training.recipe import resolve
+from suite.training.trainer import Trainer, subset
 from suite.types import BadInput, Cost, Evaluation, Proxy, Trial, Unsupported
 
 NB201, CELLS = SPACES["nas_bench_201"], SPACES["darts"]
@@ -254,7 +254,7 @@ def test_searches_of_other_seeds_options_and_recipes_are_not_taken_up(whole, dig
         expected = told(found[:1])
         assert first() == expected
         assert first(seed=2) != expected
-        assert first(scale=0.5) != expected
+        assert first(alpha={"scale": 0.5}) != expected
         assert first(recipe={**RECIPE, "nesterov": True}) != expected
 
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from suite.training.trainer import Trainer, batches, subset
 from torch.nn import functional as F
 
 from suite.data.augment import Augmentation, crop, cut_out, resize
@@ -16,6 +15,7 @@ from suite.spaces import SPACES
 from suite.training.checkpoints import Checkpoints
 from suite.training.device import pick_device, threads
 from suite.training.recipe import RECIPES, Recipe, resolve
+from suite.training.trainer import Trainer, batches, subset
 from suite.types import BadInput, Proxy, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
