@@ -57,6 +57,13 @@ def test_the_code_of_a_page_runs(name):
     assert 0 < names["answer"].metrics["val_error"] < 100
 
 
+def test_the_code_of_the_page_on_spaces_runs():
+    codes = blocks(ROOT / "docs" / "spaces.md", "python")
+    assert len(codes) == 2
+    for code in codes:
+        exec(compile(code, "docs/spaces.md", "exec"), {})
+
+
 # Commands
 
 

@@ -179,10 +179,10 @@ class Common(Part):
     evaluator: EvaluatorPart
     full: ProxyPart = ProxyPart()
     """The full setting that judges."""
-    joint: dict[str, ChoicePart] | None = None
-    """Decisions on training beside those of the space: a key of the recipe = its values; None: the recipe is fixed."""
     seed0: int = Field(default=0, ge=0, le=MAX_SEED)
     """The first seed; the others follow it."""
+    joint: dict[str, ChoicePart] | None = None
+    """Decisions on training beside those of the space: a key of the recipe = its values; None: the recipe is fixed."""
 
     @field_validator("datasets")
     @classmethod
