@@ -13,7 +13,7 @@ import numpy as np
 
 from suite.spaces import SPACES
 from suite.tables.base import Array
-from suite.types import Proxy
+from suite.types import Ends, Proxy
 
 SPACE = SPACES["nas_bench_201"]
 DEVICE = "table:GTX 1080 Ti"
@@ -33,6 +33,11 @@ class Dataset:
     """Images that the network was trained on which this split scores."""
     images: dict[str, int]
     """Number of images in the split."""
+
+    @property
+    def ends(self) -> Ends:
+        """What telling its classes apart asks of a network."""
+        return Ends(3, self.classes)
 
     def proxy(self, epochs: int) -> Proxy:
         """The benchmark's recipe under its schedule of so many epochs."""
@@ -66,6 +71,6 @@ def sizes(dataset: str) -> tuple[Array, Array]:
     """(parameters, multiply-adds) of all 15,625 by the closed form, in the order of `index`."""
     facts = DATASETS[dataset]
     proxy = facts.proxy(SPACE.full.epochs)
-    params = [SPACE.params(arch, proxy, classes=facts.classes) for arch in SPACE]
-    macs = [SPACE.macs(arch, proxy, classes=facts.classes) for arch in SPACE]
+    params = [SPACE.params(arch, proxy, ends=facts.ends) for arch in SPACE]
+    macs = [SPACE.macs(arch, proxy, ends=facts.ends) for arch in SPACE]
     return np.array(params, dtype=np.float64), np.array(macs, dtype=np.float64)
