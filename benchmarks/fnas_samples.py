@@ -46,6 +46,7 @@ def search(job):
     from searchers.mnas import Tradeoff
     from suite.evaluators.table import TableEvaluator
     from suite.spaces import SPACES
+    from suite.types import Predicts
 
     dataset, variant, seed = job
     name, samples, options = VARIANTS[variant]
@@ -58,7 +59,7 @@ def search(job):
         rewards += [of(answer.metrics) for answer in answers]
         accuracies += [100 - answer.metrics["val_error"] for answer in answers]
         searcher.tell(answers)
-    predicted = sum(said.used for said in getattr(searcher, "predictions", []))
+    predicted = sum(said.used for said in searcher.predictions) if isinstance(searcher, Predicts) else 0
     return job, np.maximum.accumulate(rewards[:samples]), np.maximum.accumulate(accuracies[:samples]), predicted
 
 
