@@ -73,7 +73,7 @@ GROUP = "kendall.searchers"
 
 @dataclass(frozen=True)
 class About:
-    """What a searcher's class says of itself; attributes that it lacks have these defaults."""
+    """Description of a searcher, from its class; attributes that the class lacks have these defaults."""
 
     family: str = "other"
     """Family of methods: "random", "evolution", "local", "multi-fidelity", "reinforcement learning" ..."""
@@ -86,7 +86,7 @@ class About:
 
 
 def about(method: Method) -> About:
-    """What a class says of itself, defaults where it says nothing."""
+    """Read a class's description, with defaults where it says nothing."""
     said = {field.name: getattr(method, field.name) for field in fields(About) if hasattr(method, field.name)}
     return About(**said)
 

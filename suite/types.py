@@ -162,7 +162,7 @@ class Trial:
     seed: int = 0
     """Initial weights, order and subset of the data."""
     origin: str = ""
-    """Where the first weights come from: "" they are drawn, "pool" the block pool, else the key of a trained run."""
+    """Source of the first weights: "" they are drawn, "pool" the block pool, else the key of a trained run."""
 
     def __post_init__(self) -> None:
         if self.epochs == 0:
@@ -228,7 +228,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a run is about; the loop, the board and the searchers that ask for it get the same object.
+    """Aim of a run; the loop, the board and the searchers that ask for it get the same object.
 
     The winner of a search is the answer with the least first metric among those within all limits, whatever reward
     steered the searcher.
@@ -287,14 +287,14 @@ def is_finite(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What the search would hand over if it stopped here: one a completed answer."""
+    """The result of a search if it stopped here: one a completed answer."""
 
     best: Evaluation | None
     """The incumbent: the goal's best among the feasible answers trained longest; None while there is none."""
     front: tuple[Evaluation, ...]
     """The non-dominated answers under all metrics of the goal, least first metric first."""
     evaluations: int
-    """Answers charged so far."""
+    """Number of answers charged so far."""
     device_s: float
     """Device seconds charged so far, summed over all workers."""
     clock_s: float

@@ -1,4 +1,4 @@
-"""What gradient searches share: mixture logits, the optimiser that moves them, and what a log says of them."""
+"""Parts of gradient searches: mixture logits, the optimiser that moves them, and their log entries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Beta = Annotated[float, AtLeast(0), Below(1)]
 
 @dataclass(frozen=True)
 class Alpha(Value):
-    """How mixture logits begin and how they are moved; `alpha` of a spec.
+    """First values and optimizer of mixture logits; `alpha` of a spec.
 
     >>> Alpha(optimizer="sgd").weight_decay
     0.0
@@ -92,7 +92,7 @@ class Logits:
         return self.number >= self.alpha.warmup_epochs
 
     def begin(self, learner: Learner, epochs: int) -> None:
-        """Draw the logits."""
+        """Draw the first logits and make their optimizer."""
         import torch
 
         alpha = self.alpha
@@ -106,7 +106,7 @@ class Logits:
             self.optimizer = torch.optim.SGD([self.logits], alpha.lr, weight_decay=alpha.weight_decay)
 
     def epoch(self, number: int) -> None:
-        """Where the schedules stand."""
+        """Set the schedules to an epoch."""
         self.number = number
 
     def move(self, gradient: Tensor) -> None:
@@ -143,7 +143,7 @@ class Logits:
         return {"logits": self.logits.detach(), "optimizer": self.optimizer.state_dict()}
 
     def load(self, state: dict[str, Any]) -> None:
-        """As they were."""
+        """Restore logits and optimizer from a state."""
         import torch
 
         with torch.no_grad():
