@@ -101,7 +101,7 @@ def test_training_step_on_one_thread(capsys, channels, cells, side, batch):
     steps = max(1, 10_000 // (channels * cells * side**2))
 
     def ours(arch, half):
-        network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=0, lean=True).train()
+        network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=0, skip_dead_edges=True).train()
         network = network.to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(
             network.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, nesterov=True, foreach=True
@@ -118,7 +118,7 @@ def test_training_step_on_one_thread(capsys, channels, cells, side, batch):
 
     def compiled(arch):
         program = Program(
-            build(SPACE, arch, proxy, ends=Ends(3, 10), seed=0, lean=True),
+            build(SPACE, arch, proxy, ends=Ends(3, 10), seed=0, skip_dead_edges=True),
             side=side, channels=3, batch=batch,
         )  # fmt: skip
         values, answers = images.permute(0, 2, 3, 1).contiguous().numpy(), labels.numpy()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from searchers.parts.options import number, one_of, whole
 from suite.spaces import SearchSpace
-from suite.types import Architecture, BadInput, Proxy
+from suite.types import Architecture, BadInput, Ends, Proxy
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from suite.networks.learner import Learner
+    from suite.networks.mixture import Mixes
 
 STATISTICS = ("running", "batch")
 OPTIMIZERS = ("adam", "sgd")
@@ -68,6 +70,8 @@ class Logits:
         self.optimizer: torch.optim.Optimizer
         self.absent: Tensor
         """The options that a row does not have, shape (rows, options), bool; their weight is 0."""
+        self.loaded: dict[str, Any] | None = None
+        """The state that `begin` goes on from."""
         self.epochs = self.number = 0
         """Length of the schedule, and the present epoch, counted from 0."""
 
@@ -76,8 +80,15 @@ class Logits:
         """Whether the logits move in this epoch."""
         return self.number >= self.warmup_epochs
 
+    def build(self, ends: Ends, seed: int) -> Mixes:
+        """The supernet of the space, with its published norms but for the statistics."""
+        from suite.networks.supernet import Supernet, mixable
+
+        norms = replace(mixable(self.space).norms, statistics=self.statistics)
+        return Supernet(self.space, self.proxy, ends=ends, seed=seed, norms=norms, skip_dead_edges=True)
+
     def begin(self, learner: Learner, epochs: int) -> None:
-        """Draw the logits."""
+        """Draw the logits, or take those that were loaded."""
         import torch
 
         self.learner, self.epochs = learner, epochs
@@ -90,6 +101,11 @@ class Logits:
             )
         else:
             self.optimizer = torch.optim.SGD([self.logits], self.alpha_lr, weight_decay=self.alpha_decay)
+        if self.loaded is not None:
+            with torch.no_grad():
+                self.logits.copy_(self.loaded["logits"])
+            self.optimizer.load_state_dict(self.loaded["optimizer"])
+            self.loaded = None
 
     def epoch(self, number: int) -> None:
         """Where the schedules stand."""
@@ -127,9 +143,5 @@ class Logits:
         return {"logits": self.logits.detach(), "optimizer": self.optimizer.state_dict()}
 
     def load(self, state: dict[str, Any]) -> None:
-        """As they were."""
-        import torch
-
-        with torch.no_grad():
-            self.logits.copy_(state["logits"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Go on from this state once the search begins."""
+        self.loaded = state

@@ -72,7 +72,7 @@ class Layer(nn.ModuleDict):
             total = made if total is None else total + made
         assert total is not None
         channels = gate(chosen(of_filters, filters), [widths[option] for option in filters], width)
-        return total if channels is None else total * channels[:, None, None]
+        return total if channels is None else total * channels[..., None, None]
 
 
 def name(kernel: int) -> str:

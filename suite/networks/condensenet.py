@@ -136,7 +136,7 @@ class Block:
 
     def added(self, number: int) -> Tensor | None:
         """The weights of the channels that a layer adds, shape (growth,)."""
-        return None if self.depths is None or self.outer is None else self.depths[number] * self.outer
+        return None if self.depths is None or self.outer is None else self.depths[..., number, None] * self.outer
 
 
 class Seen:
@@ -149,7 +149,7 @@ class Seen:
         """Those of one more layer, which begin at `start`."""
         self.channels = torch.cat([self.channels, start + channels])
         if self.weights is not None and weights is not None:
-            self.weights = torch.cat([self.weights, weights])
+            self.weights = torch.cat([self.weights, weights], dim=-1)
 
 
 class Network(nn.Module):
@@ -228,7 +228,7 @@ class Network(nn.Module):
         for times in (1, space.BOTTLENECK):  # channels are nested within each group
             widths = [times * option // groups for option in growths]
             gates.append(gate(picked(growth_weights, options), widths, max(widths)))
-        outer, inner = (None if one is None else one.repeat(groups) for one in gates)
+        outer, inner = (None if one is None else torch.cat([one] * groups, dim=-1) for one in gates)
         return Block(layers, growth, gate(picked(stage_weights, stages), depths, layers), outer, inner)
 
     def progress(self, share: float) -> None:
@@ -260,7 +260,7 @@ class Network(nn.Module):
 
 def weighted(x: Tensor, channels: Tensor | None) -> Tensor:
     """Each channel times its weight."""
-    return x if channels is None else x * channels[:, None, None]
+    return x if channels is None else x * channels[..., None, None]
 
 
 def picked(of_options: Tensor | None, options: Sequence[int]) -> Tensor | None:

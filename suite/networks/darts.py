@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.networks.dead_edges import State, Zero, reaching
-from suite.networks.mixture import Choice, Mixture, Row
+from suite.networks.mixture import MixedEdge, Mixture, Row
 from suite.networks.operations import OPERATIONS, PLAIN, FactorizedReduce, Norms, ReLUConvBN, answer, classifier
 from suite.spaces import darts as space
 from suite.types import Architecture, Ends, Proxy, Unsupported
@@ -73,10 +73,10 @@ class Cell(nn.Module):
             else ReLUConvBN(place.inputs[0], width, 1, norm=norms.inside(width))
         )
         self.preprocess1 = ReLUConvBN(place.inputs[1], width, 1, norm=norms.inside(width))
-        self.steps: list[tuple[int, int, int, Choice]] = []
+        self.steps: list[tuple[int, int, int, MixedEdge]] = []
         for number, slot in enumerate(slots):
             stride = 2 if space.halves(place, slot.start) else 1
-            edge = Choice({name: OPERATIONS[name](width, stride, norms) for name in slot.operations})
+            edge = MixedEdge({name: OPERATIONS[name](width, stride, norms) for name in slot.operations})
             self.add_module(slot.name, edge)
             self.steps.append((number, slot.start, slot.end, edge))
         self.concat, self.drop_path = concat, drop_path
@@ -106,7 +106,9 @@ class Cell(nn.Module):
         found = reaching([(start, end) for (_, start, end, _), living in steps if living], self.concat)
         return found if found & {0, 1} else {*found, 1}
 
-    def lean(self, before: Tensor | None, last: Tensor | None, rows: Sequence[Row] | None = None) -> Tensor:
+    def without_dead_edges(
+        self, before: Tensor | None, last: Tensor | None, rows: Sequence[Row] | None = None
+    ) -> Tensor:
         """As `forward`, without what cannot reach the output, and with shared work done once.
 
         An input that the output does not depend on may be None.
@@ -121,12 +123,12 @@ class Cell(nn.Module):
             for number, start, end, edge in self.steps:
                 if end == node and node in needed:
                     row = None if rows is None else rows[number]
-                    states[node].add(edge.lean(states[start], row, like))
+                    states[node].add(edge.without_dead_edges(states[start], row, like))
         values = [states[state].value for state in self.concat]
         return torch.cat([torch.zeros_like(like) if value is None else value for value in values], dim=1)
 
 
-def is_identity(edge: Choice) -> bool:
+def is_identity(edge: MixedEdge) -> bool:
     """Whether its only operation hands on what it gets; such are never dropped."""
     return isinstance(next(iter(edge.values())), nn.Identity)
 
@@ -193,15 +195,15 @@ class Network(nn.Module):
                     f"resolution {4 * AUXILIARY_SIDE}, not {proxy.resolution}"
                 )
             self.auxiliary_head = AuxiliaryHead(multipliers[1] * last.channels, ends.outputs, norms)
-        self.lean = False
+        self.skip_dead_edges = False
         """Whether only what has to be computed is: see `suite.networks.dead_edges`."""
         end = self.places[-1]
         self.classifier, self.head = classifier(multipliers[end.reduction] * end.channels, ends), ends.head
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
         """Outputs, logits of shape (n, outputs) if pooled, of normalised images, shape (n, inputs, side, side)."""
-        if self.lean and not self.drop_path.probability:
-            return self.leanly(images, mixture)
+        if self.skip_dead_edges and not self.drop_path.probability:
+            return self.without_dead_edges(images, mixture)
         before = last = self.stem_norm(self.stem(images))
         for number, (cell, place) in enumerate(zip(self.cells, self.places, strict=True)):
             rows = None if mixture is None else mixture.rows(number, self.rows[place.reduction])
@@ -210,8 +212,8 @@ class Network(nn.Module):
                 self.auxiliary_logits = self.auxiliary_head(last)
         return answer(last, self.classifier, self.head)
 
-    def leanly(self, images: Tensor, mixture: Mixture | None) -> Tensor:
-        """As `forward`, by lean cells; those that the output does not depend on are left out."""
+    def without_dead_edges(self, images: Tensor, mixture: Mixture | None) -> Tensor:
+        """As `forward`, by such cells; those that the output does not depend on are left out."""
         rows = [
             None if mixture is None else mixture.rows(number, self.rows[place.reduction])
             for number, place in enumerate(self.places)
@@ -224,7 +226,7 @@ class Network(nn.Module):
         stem = self.stem_norm(self.stem(images)) if needed & {0, 1} else None
         outputs: list[Tensor | None] = [stem, stem]
         for number, (cell, row) in enumerate(zip(cells, rows, strict=True), start=2):
-            outputs.append(cell.lean(outputs[-2], outputs[-1], row) if number in needed else None)
+            outputs.append(cell.without_dead_edges(outputs[-2], outputs[-1], row) if number in needed else None)
             if head and number == self.auxiliary_at + 2:
                 self.auxiliary_logits = self.auxiliary_head(outputs[-1])  # type: ignore[misc]
         last = outputs[-1]

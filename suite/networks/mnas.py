@@ -120,7 +120,7 @@ class Widths:
         return max(channels for _, channels, _ in self.mixed)
 
     def mask(self, size: Callable[[int], int] = int) -> Tensor | None:
-        """A weight for each channel, the sum of those of the widths that have it, shape (1, channels, 1, 1).
+        """A weight for each channel, the sum of those of the widths that have it, shape (1 | n, channels, 1, 1).
 
         Args:
             size: Channels there are where a layer's input has so many.
@@ -132,8 +132,8 @@ class Widths:
         for _, channels, weight in self.mixed:
             if weight is not None:
                 there = torch.arange(size(self.widest), device=weight.device) < size(channels)
-                total = plus(total, there.to(weight.dtype), weight)
-        return None if total is None else total[None, :, None, None]
+                total = plus(total, there.to(weight.dtype)[None, :, None, None], weight)
+        return total
 
 
 Skips: TypeAlias = Sequence[tuple[str, int, Tensor | None]]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.networks.dead_edges import State, reaching
-from suite.networks.mixture import Choice, Mixture, Row
+from suite.networks.mixture import MixedEdge, Mixture, Row
 from suite.networks.operations import OPERATIONS, PLAIN, Norms, Reduction, answer, classifier
 from suite.spaces import nas_bench_201 as space
 from suite.types import Architecture, Ends, Proxy
@@ -34,9 +34,9 @@ class Cell(nn.Module):
 
     def __init__(self, options: Options, channels: int, norms: Norms) -> None:
         super().__init__()
-        self.steps: list[tuple[int, int, Choice]] = []
+        self.steps: list[tuple[int, int, MixedEdge]] = []
         for decision, ((start, end), names) in enumerate(zip(space.EDGES, options, strict=True)):
-            edge = Choice({name: OPERATIONS[name](channels, norms=norms) for name in names})
+            edge = MixedEdge({name: OPERATIONS[name](channels, norms=norms) for name in names})
             self.add_module(f"edge{decision}", edge)
             self.steps.append((start, end, edge))
 
@@ -53,14 +53,14 @@ class Cell(nn.Module):
         output = nodes[-1]
         return torch.zeros_like(x) if output is None else output
 
-    def lean(self, x: Tensor, rows: Sequence[Row] | None = None) -> Tensor:
+    def without_dead_edges(self, x: Tensor, rows: Sequence[Row] | None = None) -> Tensor:
         """As `forward`, without what cannot reach the output, and with shared work done once."""
         steps = list(zip(self.steps, [None] * len(self.steps) if rows is None else rows, strict=True))
         crossed = reaching(((start, end) for (start, end, edge), row in steps if edge.alive(row)), [space.NODES - 1])
         nodes = [State(x if node == 0 else None, share=rows is not None) for node in range(space.NODES)]
         for (start, end, edge), row in steps:
             if end in crossed:
-                nodes[end].add(edge.lean(nodes[start], row, x))
+                nodes[end].add(edge.without_dead_edges(nodes[start], row, x))
         output = nodes[-1].value
         return torch.zeros_like(x) if output is None else output
 
@@ -81,7 +81,7 @@ class Network(nn.Module):
         self.cells = nn.ModuleList(cells)
         self.norm = norms.outside(width)
         self.classifier, self.head = classifier(width, ends), ends.head
-        self.lean = False
+        self.skip_dead_edges = False
         """Whether only what has to be computed is: see `suite.networks.dead_edges`."""
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
@@ -90,7 +90,9 @@ class Network(nn.Module):
         number = 0
         for cell in self.cells:
             if isinstance(cell, Cell):
-                x = (cell.lean if self.lean else cell)(x, None if mixture is None else mixture.rows(number, ROWS))
+                x = (cell.without_dead_edges if self.skip_dead_edges else cell)(
+                    x, None if mixture is None else mixture.rows(number, ROWS)
+                )
                 number += 1
             else:
                 x = cell(x)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from suite.networks.mixture import Mixture
+from suite.networks.mixture import EACH, Mixture
 from suite.networks.operations import Norms, initialise
 from suite.spaces import SearchSpace
 from suite.types import Architecture, BadInput, Ends, Proxy, Unsupported
@@ -128,6 +128,7 @@ class Supernet(nn.Module):
         ends: What goes in and comes out.
         seed: Of the initial weights; they are those that `suite.networks.build` draws under the same names.
         norms: Batch norms; None: those of the published supernet (docs/supernets.md).
+        skip_dead_edges: Compute only what can reach the output (`suite.networks.dead_edges`).
 
     Raises:
         Unsupported: The space has no supernet, or not under `proxy`.
@@ -144,7 +145,7 @@ class Supernet(nn.Module):
 
     def __init__(
         self, space: SearchSpace, proxy: Proxy,
-        *, ends: Ends, seed: int, norms: Norms | None = None,
+        *, ends: Ends, seed: int, norms: Norms | None = None, skip_dead_edges: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.kind = mixable(space)
@@ -156,6 +157,7 @@ class Supernet(nn.Module):
             self.network = self.kind.network(proxy, ends=ends, norms=self.norms)
         self.network.to_empty(device="cpu")
         initialise(self.network, seed)
+        self.network.skip_dead_edges = skip_dead_edges  # type: ignore[assignment]
         self.shape = (len(self.kind.rows()), len(self.kind.options))
         """(rows, options) of the weights."""
         counts = self.kind.counts if isinstance(self.kind, Macro) else (self.shape[1],) * self.shape[0]
@@ -184,7 +186,8 @@ class Supernet(nn.Module):
         """From now on the sum of all options, each times its weight.
 
         Args:
-            weights: Any numbers, shape (rows, options), or (cells, rows, options) if cells differ; gradients flow back.
+            weights: Any numbers, shape (rows, options), or (cells, rows, options) if cells differ, or (n, 1, rows,
+                options) or (n, cells, rows, options) if the n examples of the next batches differ; gradients flow back.
             mask: Shape (rows, options), bool; options that are False are neither computed nor counted. None: all are.
 
         Returns:
@@ -193,10 +196,11 @@ class Supernet(nn.Module):
         Raises:
             BadInput: A shape is another.
         """
-        options = self.shape[1]
-        if tuple(weights.shape) not in (self.shape, (self.cells, *self.shape)):
+        options, found, cells = self.shape[1], tuple(weights.shape), (self.cells, *self.shape)
+        if found not in (self.shape, cells) and (len(found) != EACH or found[1:] not in ((1, *self.shape), cells)):
             raise BadInput(
-                f"supernet: weights have shape {self.shape} or {(self.cells, *self.shape)}, not {tuple(weights.shape)}"
+                f"supernet: weights have shape {self.shape} or {cells}, or (n, {cells[0]} or 1, {self.shape[0]}, "
+                f"{self.shape[1]}) with a mixture for each of n examples, not {found}"
             )
         if mask is not None and tuple(mask.shape) != self.shape:
             raise BadInput(f"supernet: a mask has shape {self.shape}, not {tuple(mask.shape)}")
@@ -224,6 +228,7 @@ class Supernet(nn.Module):
         """
         if self.mixture is None:
             raise BadInput("supernet: nothing to compute yet; call mix(weights) or path(arch) first")
+        self.mixture.check(len(images))
         logits: Tensor = self.network(images, self.mixture)
         return logits
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from suite.networks import build
-from suite.networks.mixture import Choice
+from suite.networks.mixture import MixedEdge
 from suite.networks.operations import Norms
 from suite.networks.supernet import Supernet, inherit
 from suite.spaces import SPACES
@@ -146,7 +146,7 @@ def test_the_search_network_of_darts_has_its_published_size():
 
 
 def test_an_edge_is_the_weighted_sum_of_its_operations_on_the_simplex_or_off_it():
-    edge = Choice({"a": nn.Conv2d(2, 2, 1), "b": nn.Identity(), "c": nn.AvgPool2d(1)})
+    edge = MixedEdge({"a": nn.Conv2d(2, 2, 1), "b": nn.Identity(), "c": nn.AvgPool2d(1)})
     x = torch.rand(1, 2, 3, 3)
     weights = torch.tensor([-0.3, 1.7, 0.0])
     torch.testing.assert_close(edge(x, (weights, (0, 1, 2))), -0.3 * edge["a"](x) + 1.7 * x)
@@ -213,7 +213,7 @@ def watched(supernet):
     """The names of operations of edges, as they are computed."""
     computed = []
     for edge in supernet.modules():
-        if isinstance(edge, Choice):
+        if isinstance(edge, MixedEdge):
             for name, operation in edge.items():
                 operation.register_forward_hook(lambda module, inputs, output, name=name: computed.append(name))
     return computed
