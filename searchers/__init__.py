@@ -20,6 +20,7 @@ from searchers.ms_darts import MSDARTS
 from searchers.random_search import RandomSearch
 from searchers.regularized_evolution import RegularizedEvolution
 from searchers.reinforce import Reinforce
+from searchers.single_darts import SingleDARTS
 from searchers.snas import SNAS, SNASBilevel
 from searchers.successive_halving import SuccessiveHalving
 from suite.types import BadInput, GradientSearch, Proxy, Searcher, nearest
@@ -69,6 +70,7 @@ SEARCHERS: dict[str, Method] = {
     "fnas": FNAS,
     "darts": DARTS,
     "gdas": GDAS,
+    "single_darts": SingleDARTS,
     "snas": SNAS,
     "snas_bilevel": SNASBilevel,
     "ms_darts": MSDARTS,
