@@ -13,51 +13,38 @@ The paper's optimizer of the logits, its schedule and the amount of its data are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from searchers.parts.logits import Logits
-from searchers.parts.options import one_of
+from searchers.parts.logits import Alpha, Logits, Statistics
+from searchers.parts.options import checked
 from suite.spaces import SearchSpace
 from suite.types import Proxy
 
 if TYPE_CHECKING:
     from suite.networks.learner import Batch, Pass
 
-DATA = ("full", "half")
-
 
 class SingleDARTS(Logits):
-    """Weights and logits step together, on the same batch.
-
-    Args:
-        space: What to search; one that has a supernet.
-        proxy: Size and schedule of the supernet's training.
-        rng: Not used: the loop's seed draws the logits.
-        data: "full": all training images; "half": those that DARTS's weights would see, the other half is not used.
-        alpha_lr: Learning rate of the logits.
-        alpha_betas: Decays of the two moments of their Adam.
-        alpha_decay: Weight decay of the logits.
-        scale: Standard deviation of the initial logits.
-        warmup_epochs: First epochs in which the logits rest.
-        statistics: Statistics of the supernet's norms outside training: "running" or "batch".
-    """
+    """Weights and logits step together, on the same batch."""
 
     paper = "Hou et al., ICCV Workshops 2021, arXiv:2108.08128"
 
+    @checked
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
-        *, data: str = "full", alpha_lr: float = 3e-4, alpha_betas: Sequence[float] = (0.5, 0.999),
-        alpha_decay: float = 1e-3, scale: float = 1e-3, warmup_epochs: int = 0, statistics: str = "running",
+        *, data: Literal["full", "half"] = "full", alpha: Alpha = Alpha(), statistics: Statistics = "running",
     ) -> None:  # fmt: skip
-        super().__init__(
-            "single_darts", space, proxy, alpha_lr=alpha_lr, alpha_betas=alpha_betas, alpha_decay=alpha_decay,
-            scale=scale, warmup_epochs=warmup_epochs, statistics=statistics,
-        )  # fmt: skip
-        self.data = one_of("single_darts: data", data, DATA)
-        self.bilevel = self.data == "half"  # the loop halves the images; `held` is never called, so it has no other use
+        """Nothing is built until the loop asks for it.
+
+        Args:
+            data: "full": all training images; "half": those that DARTS's weights would see, the others are not used.
+        """
+        super().__init__(space, proxy, rng, alpha=alpha, statistics=statistics)
+        self.data = data
+        self.bilevel = data == "half"  # the loop halves the images; as `held` is never called, one half is not used
 
     def step(self, train: Batch, held: Callable[[], Batch]) -> Pass:
         """One pass of a training batch; both optimizers step from its gradients."""
