@@ -6,6 +6,7 @@ to stop belong to the loop (`suite.training.gradient_loop`). Nothing here waits 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -146,7 +147,7 @@ class Learner:
             kept = dict(old.named_parameters())
             for name, weight in module.named_parameters():
                 if name in kept and kept[name].shape == weight.shape and kept[name] in self.optimizer.state:
-                    optimizer.state[weight] = dict(self.optimizer.state[kept[name]])
+                    optimizer.state[weight] = copy.deepcopy(self.optimizer.state[kept[name]])
         self.take(network, optimizer)
         self.proxy = proxy or self.proxy
 

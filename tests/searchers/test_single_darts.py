@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from searchers.darts import DARTS
 from searchers.parts.logits import Alpha
@@ -173,35 +173,36 @@ def test_4_with_logits_that_do_not_move_the_weights_are_those_of_plain_training(
     assert all(torch.equal(learnt[name], plain[name]) for name in plain)
 
 
-def test_5_a_step_on_the_same_batch_helps_operations_with_weights_a_step_on_another_does_not(double):
-    """p_o^2 <J_B' g_B, J_A' g_A> is the inner product of the gradients of the operation's weights on B and on A."""
+def test_5_weights_step_towards_their_own_batch_and_hardly_towards_another(double, digits):
+    """p_o^2 <J_B' g_B, J_A' g_A> is the inner product of the gradients of the operation's weights on B and on A.
+
+    More seeds and batches of 64 are in docs/methods/single_darts.md.
+    """
     search = begun()
-    supernet = search.learner.supernet
-    operations = ["nor_conv_1x1", "nor_conv_3x3"]
-    own, other = [], []
-    for number in range(12):
-        steps = []
-        for seed in (100 + number, 200 + number):
-            drawn = batch(seed)
-            drawn = Batch(drawn.images, torch.randint(5, (8,), generator=torch.Generator().manual_seed(seed)))
-            passed = search.learner.forward(drawn, search.mixture())
-            gradients = search.learner.gradients(passed, search.learner.parameters)
-            names = [name for name, _ in supernet.named_parameters()]
-            steps.append(
-                [
-                    torch.cat([g.flatten() for name, g in zip(names, gradients, strict=True) if f"edge{e}.{o}." in name])
-                    for e in range(6)
-                    for o in operations
-                ]
-            )
-        on_a, on_b = steps
-        own += [float(a @ a) for a in on_a]
-        other += [float(nn.functional.cosine_similarity(a, b, dim=0)) for a, b in zip(on_a, on_b, strict=True)]
-        search.step(drawn, never)
-    assert all(product > 0 for product in own)
-    assert 0.2 < np.mean(np.array(other) > 0) < 0.8
-    assert abs(np.mean(other)) < 0.1
-    assert all(cosine < 0.9 for cosine in other)
+    names = [name for name, _ in search.learner.supernet.named_parameters()]
+    places = [f"edge{edge}.{operation}." for edge in range(6) for operation in ("nor_conv_1x1", "nor_conv_3x3")]
+    pixels = (digits.train_images.double() - digits.mean[0]) / digits.std[0]
+    rng = torch.Generator().manual_seed(0)
+
+    def drawn() -> Batch:
+        chosen = torch.randint(len(pixels), (8,), generator=rng)
+        return Batch(pixels[chosen].expand(-1, 3, -1, -1), digits.train_labels[chosen] % 5)
+
+    def slopes(of: Batch) -> list[Tensor]:
+        passed = search.learner.forward(of, search.mixture())
+        found = list(zip(names, search.learner.gradients(passed, search.learner.parameters), strict=True))
+        return [torch.cat([slope.flatten() for name, slope in found if place in name]) for place in places]
+
+    same_batch, another = [], []
+    for _ in range(10):
+        a, b = drawn(), drawn()
+        on_a, on_b = slopes(a), slopes(b)
+        same_batch += [float(slope @ slope) for slope in on_a]
+        another += [float(x @ y) for x, y in zip(on_a, on_b, strict=True)]
+        search.step(a, never)
+    assert min(same_batch) > 0
+    assert abs(np.mean(another)) < 0.2 * np.mean(same_batch)
+    assert min(another) < 0
 
 
 @every_space
