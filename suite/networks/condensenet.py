@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.networks.channels import first, gate, normed, weights
+from suite.networks.mixed import MixedNetwork
 from suite.networks.mixture import Mixture, Row
 from suite.networks.operations import PLAIN, Norms
 from suite.spaces import condensenet as space
@@ -282,7 +281,7 @@ def network(
     return Network(*sizes, proxy, ends=ends, norms=norms)
 
 
-class Mixed:
+class Mixed(MixedNetwork):
     """The supernet: a row for each decision. These rules are ours: no paper mixes this space.
 
     It has the longest stages and the largest growths; smaller ones are the first layers, and the first channels of each
@@ -292,39 +291,13 @@ class Mixed:
     """
 
     options = tuple(f"option{number}" for number in range(max(SPACE.decisions)))
-    counts = SPACE.decisions
     edges = SPACE
     norms = PLAIN
-
-    def __init__(self) -> None:
-        self.groups = {"network": slice(0, len(SPACE.decisions))}
-
-    def rows(self) -> list[int]:
-        """The decision that each row is."""
-        return list(range(len(SPACE.decisions)))
-
-    def cells(self, proxy: Proxy) -> int:
-        """The network is one."""
-        return 1
 
     def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
         """The largest."""
         sizes = space.scaled(space.STAGES[-1:] * space.BLOCKS, space.GROWTHS[-1:] * space.BLOCKS, proxy)
         return Network(*sizes, proxy, ends=ends, norms=norms)
-
-    def standalone(
-        self, arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms
-    ) -> nn.Module:  # fmt: skip
-        """That of `arch`, not condensed."""
-        return network(arch, proxy, ends=ends, norms=norms)
-
-    def chosen(self, arch: Architecture) -> Iterator[tuple[int, int]]:
-        """(row, option) of each decision."""
-        return iter(enumerate(arch))
-
-    def derive(self, weights: npt.NDArray[np.floating[Any]]) -> Architecture:
-        """The strongest option of each decision."""
-        return tuple(int(option) for option in weights.argmax(axis=1))
 
     def narrow(self, arch: Architecture, proxy: Proxy, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The first layers of each block, the first channels of each group, between the layers that there are."""
@@ -362,4 +335,4 @@ def of_norm(state: Mapping[str, Tensor], prefix: str, channels: Tensor) -> dict[
     return {name: tensor if tensor.dim() == 0 else tensor[channels] for name, tensor in there.items()}
 
 
-mixed = Mixed()
+mixed = Mixed(network, {"network": slice(0, len(SPACE.decisions))})

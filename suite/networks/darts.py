@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.networks.dead_edges import State, Zero, reaching
+from suite.networks.mixed import MixedEdges
 from suite.networks.mixture import MixedEdge, Mixture, Row
 from suite.networks.operations import OPERATIONS, PLAIN, FactorizedReduce, Norms, ReLUConvBN, answer, classifier
 from suite.spaces import darts as space
@@ -268,7 +269,7 @@ econas_all = Networks(space.DARTSEcoNAS("all"))
 edges = Networks(space.DARTSEdges())
 
 
-class Mixed:
+class Mixed(MixedEdges):
     """The supernet: rows are the 14 edges of the normal, then those of the reduction cell; a column for each operation.
 
     In EcoNAS's space a node may have an input twice, so there each edge is there twice: after the 14 rows of a cell the
@@ -280,10 +281,10 @@ class Mixed:
     norms = Norms(affine=False, pools=True)
 
     def __init__(self, networks: Networks) -> None:
-        self.standalone = networks
-        """With one operation on each edge that there is."""
+        self.searched = networks.space
+        """The space whose architectures it has, each with one operation on some of the edges."""
         self.twice = isinstance(networks.space, space.DARTSEcoNAS)
-        self.groups = SLOT_ROWS if self.twice else EDGE_ROWS
+        super().__init__(networks, SLOT_ROWS if self.twice else EDGE_ROWS)
 
     def rows(self) -> list[int]:
         """The decision of `edges` that each row is."""
@@ -307,7 +308,7 @@ class Mixed:
 
     def chosen(self, arch: Architecture) -> Iterator[tuple[int, int]]:
         """(row, option) of each operation that `arch` has."""
-        genotype = self.standalone.space.genotype(arch)
+        genotype = self.searched.genotype(arch)
         for kind in space.CELLS:
             for edge in genotype.edges(kind):
                 row = space.EDGES.index((edge.start, edge.end)) + edge.name.startswith("again") * len(space.EDGES)
@@ -315,11 +316,11 @@ class Mixed:
 
     def derive(self, weights: npt.NDArray[np.floating[Any]]) -> Architecture:
         """By the rule of the space's paper."""
-        if isinstance(self.standalone.space, space.DARTSEcoNAS):
+        if isinstance(self.searched, space.DARTSEcoNAS):
             raise Unsupported(
-                f"{self.standalone.space.name}: no paper derives its cells from weights; use darts or darts_edges"
+                f"{self.searched.name}: no paper derives its cells from weights; use darts or darts_edges"
             )
-        return self.standalone.space.strongest(weights)
+        return self.searched.strongest(weights)
 
 
 mixed_darts = Mixed(darts)

@@ -6,16 +6,14 @@ ICLR 2020, section 2. https://arxiv.org/abs/2001.00326
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.networks.dead_edges import State, reaching
+from suite.networks.mixed import MixedEdges
 from suite.networks.mixture import MixedEdge, Mixture, Row
 from suite.networks.operations import OPERATIONS, PLAIN, Norms, Reduction, answer, classifier
 from suite.spaces import nas_bench_201 as space
@@ -113,19 +111,12 @@ def made(options: Options, proxy: Proxy, *, ends: Ends, norms: Norms) -> Network
     return Network(options, channels=proxy.channels, depth=depth, ends=ends, norms=norms)
 
 
-class Mixed:
+class Mixed(MixedEdges):
     """The supernet: one row for each edge, one column for each operation."""
 
     options = space.OPERATIONS
     edges = space.NASBench201()
     norms = Norms(affine=False)
-
-    def __init__(self) -> None:
-        self.groups = {"cell": ROWS}
-
-    def rows(self) -> list[int]:
-        """The decision of `edges` that each row is."""
-        return list(range(len(space.EDGES)))
 
     def cells(self, proxy: Proxy) -> int:
         """Of the network."""
@@ -136,19 +127,5 @@ class Mixed:
         options = [space.OPERATIONS] * len(space.EDGES)
         return made(options, proxy, ends=ends, norms=norms)
 
-    def standalone(
-        self, arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms
-    ) -> nn.Module:  # fmt: skip
-        """With one."""
-        return network(arch, proxy, ends=ends, norms=norms)
 
-    def chosen(self, arch: Architecture) -> Iterator[tuple[int, int]]:
-        """(row, option) of each operation that `arch` has."""
-        return iter(enumerate(arch))
-
-    def derive(self, weights: npt.NDArray[np.floating[Any]]) -> Architecture:
-        """The strongest operation of each edge, `none` too."""
-        return tuple(int(option) for option in weights.argmax(axis=1))
-
-
-mixed = Mixed()
+mixed = Mixed(network, {"cell": ROWS})
