@@ -4,7 +4,8 @@ python benchmarks/gpu.py [--device cuda] [--out results.json] [--seconds 2]
 
 Ways: the peers' loop (float32, channels first, every edge, losses and accuracies read each step), without its loader;
 `eager`, what `LiveEvaluator` does; `captured`, the same step as one CUDA graph, a candidate alone; `captured xK`, K
-candidates in turn on streams of their own. And a supernet's step, with and without dead edges, and the price of `deterministic`.
+candidates in turn on streams of their own. And a supernet's step, with and without dead edges, and the price of
+`deterministic`.
 On a CPU (--device cpu) everything is checked and the graph is replaced by the function that it would capture.
 Images are noise on the device; numbers are images a second, and device seconds of 12 epochs of 50,000 images.
 """
@@ -50,7 +51,7 @@ SIDE_BY_SIDE = (2, 4, 8)
 class Candidate:
     """A network with its training step on buffers that stay where they are, so that a CUDA graph can hold the step.
 
-    The loss is summed on the device. Weights without a gradient, off the graph without dead edges, are left alone, as by
+    The loss is summed on the device. Weights without a gradient, those of dead edges, are left alone, as by
     `torch.optim.SGD`.
     """
 

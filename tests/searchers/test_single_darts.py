@@ -26,7 +26,7 @@ from suite.types import BadInput, Ends, GradientSearch, Proxy
 NB201, CELLS = SPACES["nas_bench_201"], SPACES["darts"]
 TINY = {NB201.name: Proxy(2, 4, 8, 0.2, 1), CELLS.name: Proxy(2, 2, 8, 0.06, 3)}
 RECIPE = {"base": "darts_search", "batch_size": 32}
-GOLDEN = Path(__file__).parents[1] / "golden" / "single_darts.json"
+GOLDEN = Path(__file__).parents[1] / "golden" / "steps" / "single_darts.json"
 every_space = pytest.mark.parametrize("space", [NB201, CELLS], ids=lambda space: space.name)
 
 
