@@ -292,7 +292,7 @@ class Mixed(MixedEdges):
         return [number for kind in numbers for number in (2 * kind if self.twice else kind)]
 
     def cells(self, proxy: Proxy) -> int:
-        """Of the network."""
+        """Number of cells in the network."""
         return space.depth(proxy)
 
     def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
@@ -315,7 +315,7 @@ class Mixed(MixedEdges):
                 yield self.groups[kind].start + row, space.OPERATIONS.index(edge.operation)
 
     def derive(self, weights: npt.NDArray[np.floating[Any]]) -> Architecture:
-        """By the rule of the space's paper."""
+        """The architecture that the rule of the space's paper reads from weights, shape (rows, options)."""
         if isinstance(self.searched, space.DARTSEcoNAS):
             raise Unsupported(
                 f"{self.searched.name}: no paper derives its cells from weights; use darts or darts_edges"

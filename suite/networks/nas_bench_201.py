@@ -119,7 +119,7 @@ class Mixed(MixedEdges):
     norms = Norms(affine=False)
 
     def cells(self, proxy: Proxy) -> int:
-        """Of the network."""
+        """Number of cells in the network."""
         return space.STAGES * self.edges.depth(proxy)
 
     def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
