@@ -23,6 +23,7 @@ from searchers.parts.renamed import refusal
 from searchers.random_search import RandomSearch
 from searchers.regularized_evolution import RegularizedEvolution
 from searchers.reinforce import Reinforce
+from searchers.single_darts import SingleDARTS
 from searchers.snas import SNAS, SNASBilevel
 from searchers.successive_halving import SuccessiveHalving
 from suite.types import JSON, BadInput, GradientSearch, Proxy, Searcher, nearest
@@ -62,6 +63,7 @@ SEARCHERS: dict[str, Method] = {
     "fnas": FNAS,
     "darts": DARTS,
     "gdas": GDAS,
+    "single_darts": SingleDARTS,
     "snas": SNAS,
     "snas_bilevel": SNASBilevel,
     "ms_darts": MSDARTS,

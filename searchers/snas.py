@@ -121,7 +121,8 @@ class SNAS(Logits):
         """Draw, one backward pass, both optimisers; or, on two levels, one after the other with a draw each."""
         learner = self.learner
         if self.drop_path:
-            dropping: Any = learner.supernet.network.drop_path
+            supernet: Any = learner.supernet
+            dropping = supernet.network.drop_path
             dropping.probability, dropping.generator = self.drop_path, learner.chance("drop path")
         if self.bilevel and self.learning:
             log_z = self.draw("logits' draw")

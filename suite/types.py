@@ -375,12 +375,22 @@ class GradientSearch(Protocol):
     space: Any
     """Whose supernet: a `suite.spaces.SearchSpace`."""
 
+    def build(self, ends: Ends, seed: int) -> Any:
+        """The network of mixtures (`suite.networks.mixture.Mixes`) to train, on the CPU, its weights drawn from `seed`.
+
+        It depends on options and on the searcher's own state: on resumption `load` comes before.
+        """
+        ...
+
     def begin(self, learner: Any, epochs: int) -> None:
-        """Make what is learnt for `learner.supernet`; the schedule is of so many epochs."""
+        """Make what is learnt for `learner.supernet`, the built network; the schedule is of so many epochs.
+
+        If `load` came before, it is as it was when that state was made.
+        """
         ...
 
     def epoch(self, number: int) -> None:
-        """Hear that an epoch begins, counted from 0."""
+        """Hear that an epoch begins, counted from 0; `learner.replace` may be called here."""
         ...
 
     def step(self, train: Any, held: Callable[[], Any]) -> Any:
@@ -404,7 +414,7 @@ class GradientSearch(Protocol):
         ...
 
     def load(self, state: dict[str, Any]) -> None:
-        """Be as it was when `state` was made; `begin` came before."""
+        """Take what `state` gave; `build` and `begin` come after and make use of it."""
         ...
 
 

@@ -58,6 +58,17 @@ def test_the_code_of_a_page_runs(name):
     assert 0 < names["answer"].metrics["val_error"] < 100
 
 
+@pytest.mark.parametrize("name", ["gradient-searches", "supernets"])
+def test_the_code_of_the_pages_on_supernets_runs(name, capsys):
+    names: dict[str, Any] = {}
+    for code in blocks(ROOT / "docs" / f"{name}.md", "python"):
+        exec(compile(code, f"docs/{name}.md", "exec"), names)
+    if name == "gradient-searches":
+        assert names["growing"].learner.supernet.cells == 6
+    else:
+        names["space"].check(names["arch"])
+
+
 # Commands
 
 
