@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from suite.data.datasets import DATASETS
-from suite.spaces import SPACES, SearchSpace
+from suite.spaces import SearchSpace
 from suite.spec.parts import Common, LivePart, ProxyPart, TablePart
 from suite.types import JSON, Architecture, Ends, Evaluation, Evaluator, GradientSearch, Proxy, Unsupported
 
@@ -347,7 +347,7 @@ def problem_of(spec: Common, dataset: str, *, base: Path, checkpoints: Path | No
         BadInput: Data are missing or damaged.
         Unsupported: The table or space cannot serve the spec.
     """
-    space, judge = SPACES[spec.space], getattr(spec, "judge", None)
+    space, judge = spec.search_space(), getattr(spec, "judge", None)
     if isinstance(spec.evaluator, TablePart):
         return Published(spec.evaluator, space, dataset, spec.full, base)
     if judge is not None:

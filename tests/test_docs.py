@@ -69,6 +69,13 @@ def test_the_code_of_the_pages_on_supernets_runs(name, capsys):
         names["space"].check(names["arch"])
 
 
+def test_the_code_of_the_page_on_spaces_runs():
+    codes = blocks(ROOT / "docs" / "spaces.md", "python")
+    assert len(codes) == 2
+    for code in codes:
+        exec(compile(code, "docs/spaces.md", "exec"), {})
+
+
 # Commands
 
 

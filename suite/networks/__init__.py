@@ -51,9 +51,10 @@ def build(
     >>> sum(weight.numel() for weight in network.parameters()) == space.params(arch, proxy, ends=Ends(1, 10))
     True
     """
+    space.check(arch)
+    space, arch = space.part(arch)
     if space.name not in NETWORKS:
         raise Unsupported(f"{space.name}: no networks to train; there are some for {', '.join(NETWORKS)}")
-    space.check(arch)
     space.check_proxy(proxy)
     module, function = NETWORKS[space.name].split(":")
     with torch.device("meta"):  # nothing is drawn here, so torch's global generator stays where it is

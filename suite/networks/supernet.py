@@ -148,6 +148,12 @@ class Supernet(nn.Module):
         counts = np.array(self.kind.counts)[self.kind.rows()]
         self.valid = np.arange(self.shape[1]) < counts[:, None]
         """Shape (rows, options), bool: which options there are; the weights of others are never looked at."""
+        self.whole = space.part(space.at(0))[0]
+        """The space whose networks these are; another than `space` if that is restricted."""
+        self.mixes = self.whole is space or tuple(counts) == self.whole.decisions
+        """Whether mixtures can be kept to what `space` allows: if a row is a decision."""
+        if self.whole is not space and self.mixes:
+            self.valid &= allowed_options(space, self.shape[1])
         self.mixture: Mixture | None = None
         self.epochs = proxy.epochs
         """For how many its weights were trained; whoever trains it says so."""
@@ -181,6 +187,11 @@ class Supernet(nn.Module):
         Raises:
             BadInput: A shape is another.
         """
+        if not self.mixes:
+            raise Unsupported(
+                f"{self.space.name}: a row of the supernet is no decision, so a restricted space has no mixtures; "
+                "use path(arch), or mixtures of the whole space"
+            )
         options, found, cells = self.shape[1], tuple(weights.shape), (self.cells, *self.shape)
         if found not in (self.shape, cells) and (len(found) != EACH or found[1:] not in ((1, *self.shape), cells)):
             raise BadInput(
@@ -199,7 +210,7 @@ class Supernet(nn.Module):
         """From now on the network of `arch`: one operation an edge, nothing else is computed."""
         self.space.check(arch)
         active: list[tuple[int, ...]] = [()] * self.shape[0]
-        for row, option in self.kind.chosen(arch):
+        for row, option in self.kind.chosen(self.space.part(arch)[1]):
             active[row] = (option,)
         self.mixture = Mixture(None, tuple(active))
         return self
@@ -220,7 +231,7 @@ class Supernet(nn.Module):
         """The weights whose mixture is the network of `arch`, shape (rows, options)."""
         self.space.check(arch)
         weights = torch.zeros(self.shape)
-        for row, option in self.kind.chosen(arch):
+        for row, option in self.kind.chosen(self.space.part(arch)[1]):
             weights[row, option] = 1.0
         return weights
 
@@ -228,7 +239,11 @@ class Supernet(nn.Module):
         """The architecture that the space's paper reads from weights, shape (rows, options)."""
         if tuple(weights.shape) != self.shape:
             raise BadInput(f"supernet: an architecture is derived from shape {self.shape}, not {tuple(weights.shape)}")
-        return self.kind.derive(weights.detach().cpu().double().numpy())
+        given = weights.detach().cpu().double().numpy()
+        if self.whole is self.space:
+            return self.kind.derive(given)
+        found = self.kind.derive(np.where(self.valid, given, -np.inf))
+        return self.space.parse(self.whole.text(found))
 
     def standalone(self, arch: Architecture, norms: Norms | None = None) -> nn.Module:
         """The network of `arch` with copies of these weights, on their device and as precise as they are.
@@ -239,6 +254,7 @@ class Supernet(nn.Module):
                 shift 0, mean 0, variance 1.
         """
         self.space.check(arch)
+        _, arch = self.space.part(arch)
         with torch.device("meta"):
             network = self.kind.standalone(arch, self.proxy, ends=self.ends, norms=norms or self.norms)
         network.to_empty(device="cpu")
@@ -267,6 +283,17 @@ class Supernet(nn.Module):
         if self.mixture is None:
             raise BadInput("supernet: nothing to compute yet; call mix(weights) or path(arch) first")
         return self.kind.computed_macs(self.proxy, self.mixture.active, ends=self.ends)
+
+
+def allowed_options(space: SearchSpace, columns: int) -> npt.NDArray[np.bool_]:
+    """Which options of the whole space each decision of a restricted one still has, shape (decisions, columns)."""
+    first = space.at(0)
+    found = np.zeros((len(first), columns), bool)
+    for place, options in enumerate(space.decisions):
+        for option in range(options):
+            _, whole = space.part((*first[:place], option, *first[place + 1 :]))
+            found[place, whole[place]] = True
+    return found
 
 
 def inherit(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
