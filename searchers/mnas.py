@@ -84,7 +84,7 @@ class Reward:
 
 @dataclass(frozen=True)
 class Tradeoff(Value):
-    """What is traded against accuracy, and how; `tradeoff` of a spec."""
+    """Options of the reward: the metric traded against accuracy, and how; `tradeoff` of a spec."""
 
     constraint: Literal["soft", "hard"] = "soft"
     """"soft": a = b = -0.07; "hard": a = 0, b = -1."""
@@ -203,7 +203,7 @@ class Resources(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The metrics."""
+        """Names of the metrics that need no training."""
 
     def calibrate(self, proxy: Proxy) -> Calibration:
         """Measures 64 random architectures, the same for every search of a run."""

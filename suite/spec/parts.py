@@ -112,7 +112,7 @@ class BudgetPart(Part):
 
 
 class GoalPart(Part):
-    """What a run is about, as in `suite.types.Goal`."""
+    """Aim of a run, as in `suite.types.Goal`."""
 
     minimise: list[str] = ["val_error"]
     """Metrics, the most important first: winners are picked by it, fronts and hypervolumes are of all."""
@@ -131,7 +131,7 @@ class GoalPart(Part):
         return self
 
     def goal(self) -> Goal:
-        """As the suite's type."""
+        """The goal as the suite's type."""
         return Goal(tuple(self.minimise), self.limits, None if self.reference is None else tuple(self.reference))
 
 

@@ -11,18 +11,19 @@ on equals the run in one go bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from suite.data.images import ImageData
 from suite.data.seeding import generator
-from suite.networks.learner import Batch, Learner, Pass
+from suite.networks.learner import Batch, Learner, Pass, Validated
+from suite.networks.mixture import Mixes
 from suite.networks.operations import Norms
 from suite.networks.supernet import Supernet
 from suite.spaces import SearchSpace
@@ -33,7 +34,7 @@ from suite.types import BadInput, Cost, Proxy
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedSupernet:
     """A supernet and how it came about."""
 
     supernet: Supernet
@@ -68,7 +69,7 @@ class SupernetTrainer:
             judge=False, checkpoints=checkpoints,
         )  # fmt: skip
 
-    def train(self, proxy: Proxy, *, seed: int = 0, epochs: int = 0) -> Trained:
+    def train(self, proxy: Proxy, *, seed: int = 0, epochs: int = 0) -> TrainedSupernet:
         """A supernet under `proxy`, from its last checkpoint if there is one.
 
         Args:
@@ -86,8 +87,9 @@ class SupernetTrainer:
         trainer = self.trainer
         trainer.check_proxy(proxy)
         run = self.start(proxy, seed)
-        learner = learner_of(run, trainer, seed)
-        supernet = learner.supernet
+        learner = learner_of(run, trainer, proxy, seed)
+        assert isinstance(run.network, Supernet)
+        supernet = run.network
         leg, key = Leg(), self.key(proxy, seed, supernet.norms)
         kept = trainer.checkpoints.load(key)
         if kept is not None and len(kept["curve"]) <= stop:
@@ -103,7 +105,7 @@ class SupernetTrainer:
                 trainer.checkpoints.save(key, state(run, leg) | {"macs": learner.macs})
         supernet.epochs = stop
         cost = Cost(leg.device_s, trainer.device_name, leg.energy_j, learner.macs)
-        return Trained(supernet, cost, tuple(run.curve))
+        return TrainedSupernet(supernet, cost, tuple(run.curve))
 
     def key(self, proxy: Proxy, seed: int, norms: Norms) -> str:
         """All that a run depends on."""
@@ -113,16 +115,19 @@ class SupernetTrainer:
 
     def start(self, proxy: Proxy, seed: int) -> Run:
         """The run before its first epoch."""
-        run = begun(self.trainer, proxy, seed, self.norms)
+        supernet = Supernet(
+            self.space, proxy, ends=self.trainer.ends, seed=seed, norms=self.norms, skip_dead_edges=True
+        )
+        run = begun(self.trainer, supernet)
         if self.weights is not None:
-            assert isinstance(run.network, Supernet)
-            run.network.mix(self.weights.detach().to(self.trainer.device))
+            supernet.mix(self.weights.detach().to(self.trainer.device))
         return run
 
     def epoch(self, run: Run, learner: Learner, places: Tensor, seed: int) -> None:
         """One epoch, added to the curve. Weights off a batch's path are left alone."""
         began = self.trainer.clock()
-        trainer, supernet, epoch = self.trainer, learner.supernet, len(run.curve)
+        trainer, supernet, epoch = self.trainer, run.network, len(run.curve)
+        assert isinstance(supernet, Supernet)
         images = in_order(trainer, supernet.proxy, places, seed, epoch)
         seen = Seen(trainer.device)
         supernet.train()
@@ -146,26 +151,27 @@ class SupernetTrainer:
         )
 
 
-def begun(trainer: Trainer, proxy: Proxy, seed: int, norms: Norms | None) -> Run:
-    """A supernet and the optimiser of its weights, before the first step."""
+def begun(trainer: Trainer, network: nn.Module) -> Run:
+    """A network of mixtures on its device and the optimizer of its weights, before the first step."""
     recipe = trainer.recipe
     layout: Any = {"memory_format": torch.channels_last}
-    supernet = Supernet(trainer.space, proxy, ends=trainer.ends, seed=seed, norms=norms).to(trainer.device, **layout)
-    supernet.network.lean = True  # type: ignore[assignment]
+    network = network.to(trainer.device, **layout)
     optimizer = torch.optim.SGD(
-        supernet.parameters(),
+        network.parameters(),
         lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
     )  # fmt: skip
-    return Run(supernet, optimizer)
+    return Run(network, optimizer)
 
 
-def learner_of(run: Run, trainer: Trainer, seed: int) -> Learner:
-    """What takes the steps of a run."""
-    assert isinstance(run.network, Supernet)
+def learner_of(
+    run: Run, trainer: Trainer, proxy: Proxy, seed: int, validate: Callable[[Mixes], Validated] | None = None
+) -> Learner:
+    """The learner that takes the steps of a run and, where `validate` is given, scores mixtures."""
+    assert isinstance(run.network, Mixes)
     assert isinstance(run.optimizer, torch.optim.SGD)
     return Learner(
         run.network, run.optimizer, seed=seed, grad_clip=trainer.recipe.grad_clip,
-        label_smoothing=trainer.recipe.label_smoothing, half=trainer.half,
+        label_smoothing=trainer.recipe.label_smoothing, half=trainer.half, proxy=proxy, validate=validate,
     )  # fmt: skip
 
 

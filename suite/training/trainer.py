@@ -340,7 +340,7 @@ class Trainer:
             trial.proxy,
             ends=self.ends,
             seed=trial.seed,
-            lean=True,
+            skip_dead_edges=True,
         )
         layout: Any = {"memory_format": torch.channels_last}  # faster on CPUs too: docs/training.md
         network = network.to(self.device, **layout)
