@@ -262,7 +262,7 @@ class FNAS:
 
     def trial(self, arch: Architecture) -> Trial:
         """The training of `arch`, from the pool's blocks where there is a pool."""
-        return Trial(arch, self.proxy, origin=POOL if self.pool is not None else "")
+        return Trial(self.space.settled(arch), self.proxy, origin=POOL if self.pool is not None else "")
 
     def predicted(self) -> Array:
         """UAC: V of the samples that it is sure of, nan for those to train."""
@@ -275,7 +275,7 @@ class FNAS:
         audited = self.rng.random(len(self.archs)) < self.uac.audit
         for place, arch in enumerate(self.archs):
             sure = bool(doubts[place] <= tau and not audited[place])
-            said = Prediction(arch, float(values[place]), float(doubts[place]), tau, sure)
+            said = Prediction(self.space.settled(arch), float(values[place]), float(doubts[place]), tau, sure)
             self.predictions.append(said)
             if sure:
                 rewards[place] = said.reward

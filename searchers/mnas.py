@@ -178,7 +178,8 @@ class MNAS:
             return []
         self.archs, _ = self.agent.draw(self.batch, self.rng)
         self.rewards = np.full(self.batch, math.nan)
-        return [self.due.add(Trial(arch, self.proxy), place) for place, arch in enumerate(self.archs)]
+        settled = map(self.space.settled, self.archs)
+        return [self.due.add(Trial(arch, self.proxy), place) for place, arch in enumerate(settled)]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Reward the samples, in whatever order they come; with the last of a batch the policy learns."""

@@ -151,8 +151,9 @@ class MONAS:
             if self.patience and not self.feasible and self.infeasible >= self.patience:
                 break
             sample = self.policy.sample(self.rng)
-            if not self.precheck or self.resource(sample.arch) < self.limit:
-                trial = Trial(sample.arch, self.proxy)
+            arch = self.space.settled(sample.arch)
+            if not self.precheck or self.resource(arch) < self.limit:
+                trial = Trial(arch, self.proxy)
                 self.due.setdefault(trial, []).append(sample)
                 return [trial]
             self.rejected += 1

@@ -115,7 +115,7 @@ class Reinforce:
     def ask(self) -> list[Trial]:
         """One draw from the policy as it is now."""
         sample = self.policy.sample(self.rng)
-        trial = Trial(sample.arch, self.proxy)
+        trial = Trial(self.space.settled(sample.arch), self.proxy)
         self.due.setdefault(trial, []).append(sample)
         return [trial]
 

@@ -287,6 +287,21 @@ def test_mixtures_of_a_restricted_supernet_leave_out_what_is_not_allowed():
     assert space.parse(part.space.text(part.derive(weights))) == tuple(best)
 
 
+@pytest.mark.parametrize("name", ["nas_bench_201", "darts_edges", "mnas", "alexnet", "condensenet"])
+def test_mixtures_have_the_options_of_each_decision_and_no_other(name):
+    from suite.networks.supernet import Supernet
+    from suite.types import Ends
+
+    space, rng = SPACES[name], np.random.default_rng(0)
+    small = space.restricted([sorted(rng.choice(n, max(1, n - 1), replace=False).tolist()) for n in space.decisions])
+    cells = None if name in ("mnas", "alexnet") else 7
+    supernet = Supernet(small, Proxy(1, 3, 8, cells=cells), ends=Ends(1, 10), seed=0)
+    assert supernet.valid.sum() == sum(small.decisions)
+    for _ in range(10):
+        chosen = supernet.one_hot(small.sample(rng)).numpy() > 0
+        assert not (chosen & ~supernet.valid).any()
+
+
 def test_a_supernet_whose_rows_are_no_decisions_mixes_the_whole_space_only():
     import torch
 

@@ -193,10 +193,9 @@ def joint_content(**values):
     """A live search over a cell, its learning rate and a batch size that cannot be."""
     return live_content(
         **{
-            "seeds": 1, "seed0": 2, "searchers": ["random_search", {"name": "regularized_evolution", "population_size": 3,
-            "sample_size": 2}], "budget": {"evaluations": 5}, "joint": {
-                "lr": {"low": 0.01, "high": 0.1, "steps": 16}, "batch_size": {"values": [1, 64]}
-            }, **values,
+            "seeds": 1, "seed0": 2, "budget": {"evaluations": 5},
+            "searchers": ["random_search", {"name": "regularized_evolution", "population_size": 3, "sample_size": 2}],
+            "joint": {"lr": {"low": 0.01, "high": 0.1, "steps": 16}, "batch_size": {"values": [1, 64]}}, **values,
         }
     )  # fmt: skip
 
