@@ -91,7 +91,7 @@ def counted_macs(network, image_channels, side):
 def test_published_condensenets_have_their_parameters_and_flops(stage, millions_of_flops, millions_of_params):
     """CondenseNet-50 to -122 on CIFAR-10; the authors count an operation for each ReLU and each pixel pooled, too."""
     stages, growths = (stage,) * 3, (8, 16, 32)
-    params, macs = count(stages, growths, DENSE.full, 10, 3, deployed=True)
+    params, macs = count(stages, growths, DENSE.full, Ends(3, 10), deployed=True)
     others, width, pixels = 0, 16, 32 * 32
     for block, growth in enumerate(growths):
         if block:
