@@ -242,7 +242,7 @@ class Supernet(nn.Module):
         return self.kind.derive(weights.detach().cpu().double().numpy())
 
     def standalone(self, arch: Architecture, norms: Norms | None = None) -> nn.Module:
-        """The network of `arch` with copies of these weights, on their device.
+        """The network of `arch` with copies of these weights, on their device and as precise as they are.
 
         Args:
             arch: An architecture of the space.
@@ -254,12 +254,14 @@ class Supernet(nn.Module):
             network = self.kind.standalone(arch, self.proxy, ends=self.ends, norms=norms or self.norms)
         network.to_empty(device="cpu")
         initialise(network, self.seed)
+        first = next(self.network.parameters())
+        network.to(first.dtype)
         given, state = dict(self.network.named_parameters()), self.network.state_dict()
         inherit(network, self.kind.narrow(arch, self.proxy, state) if isinstance(self.kind, Macro) else state)
         for name, weight in network.named_parameters():
             if name in given and given[name].shape == weight.shape:  # one layout in memory gives one sum
                 weight.data = torch.empty_like(given[name]).copy_(weight.data)
-        return network.to(next(self.network.parameters()).device).train(self.training)
+        return network.to(first.device).train(self.training)
 
     @cached_property
     def macs(self) -> CostTable:

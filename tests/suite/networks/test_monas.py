@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.numeric import close, same_tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -55,7 +56,7 @@ def drawn(space, seed=0):
 
 
 def images(side=8, n=6, seed=0, channels=3):
-    return torch.randn(n, channels, side, side, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(n, channels, side, side, generator=torch.Generator().manual_seed(seed)).double()
 
 
 def size(network):
@@ -293,7 +294,7 @@ def hand_norm(x, weights, name):
 
 def test_the_output_of_an_alexnet_is_what_is_written_here_by_hand():
     proxy, x = Proxy(1, 3, 9), images(9)
-    network = build(ALEX, ALEX.parse("16@3-8@7-32@5"), proxy, **SHAPE, seed=3).train()
+    network = build(ALEX, ALEX.parse("16@3-8@7-32@5"), proxy, **SHAPE, seed=3).double().train()
     weights = dict(network.named_parameters())
     expected = x
     for number, kernel in enumerate((3, 7, 5)):
@@ -306,12 +307,12 @@ def test_the_output_of_an_alexnet_is_what_is_written_here_by_hand():
     assert expected.shape == (6, 12 * 2 * 2)  # 9, 5, 3, 2 pixels
     expected = (expected @ weights["hidden.weight"].T + weights["hidden.bias"]).clamp(min=0)
     expected = expected @ weights["classifier.weight"].T + weights["classifier.bias"]
-    torch.testing.assert_close(network(x), expected, rtol=1e-5, atol=1e-5)
+    close(network(x), expected)
 
 
 def test_the_output_of_a_condensenet_is_that_of_the_paper_written_out_by_hand():
     proxy, x = Proxy(1, 8, 8, cells=7), images()
-    network = build(DENSE, DENSE.parse("6-8-6/8-4-16"), proxy, **SHAPE, seed=3).train()
+    network = build(DENSE, DENSE.parse("6-8-6/8-4-16"), proxy, **SHAPE, seed=3).double().train()
     network.progress(0.2)  # one stage: a quarter of each group's inputs is lost
     state = network.state_dict()
     features = F.conv2d(x, state["stem.weight"], padding=1)
@@ -331,14 +332,14 @@ def test_the_output_of_a_condensenet_is_that_of_the_paper_written_out_by_hand():
             features = torch.cat([features, *made], dim=1)
     expected = hand_norm(features, state, "norm").clamp(min=0).mean((2, 3))
     expected = expected @ state["classifier.weight"].T + state["classifier.bias"]
-    torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
+    close(network(x), expected)
 
 
 # Condensation
 
 
 def dense(proxy=TINY["condensenet"], seed=0):
-    return build(DENSE, drawn(DENSE, 2), proxy, **SHAPE, seed=seed)
+    return build(DENSE, drawn(DENSE, 2), proxy, **SHAPE, seed=seed).double()
 
 
 def masks(network):
@@ -393,16 +394,16 @@ def test_lost_inputs_get_no_gradient():
 @pytest.mark.parametrize("norms", [Norms(), Norms(affine=False, statistics="batch")], ids=["plain", "batch"])
 def test_the_deployed_network_is_the_same_function(proxy, norms):
     if norms == Norms():
-        network = dense(proxy)
+        network = dense(proxy).float()
     else:
         supernet = Supernet(DENSE, proxy, **SHAPE, seed=0, norms=norms)
         network = supernet.standalone(drawn(DENSE, 2))
     for seed in range(2):
-        network.train()(images(proxy.resolution, seed=seed))
+        network.train()(images(proxy.resolution, seed=seed).float())
     network.progress(1.0)
-    x = images(proxy.resolution, seed=5)
-    torch.testing.assert_close(network.eval().deployed()(x), network(x), rtol=1e-5, atol=1e-5)
-    unfinished = dense(proxy).eval()
+    x = images(proxy.resolution, seed=5).float()
+    close(network.eval().deployed()(x), network(x))
+    unfinished = dense(proxy).float().eval()
     before = masks(unfinished)
     unfinished.deployed()
     assert all(torch.equal(a, b) for a, b in zip(before, masks(unfinished), strict=True))  # a copy was condensed
@@ -412,7 +413,7 @@ def test_the_deployed_network_is_the_same_function(proxy, norms):
 
 
 def made(space, proxy=None, norms=None, seed=3):
-    return Supernet(space, proxy or TINY[space.name], **SHAPE, seed=seed, norms=norms)
+    return Supernet(space, proxy or TINY[space.name], **SHAPE, seed=seed, norms=norms).double()
 
 
 def gradients(network, x):
@@ -420,10 +421,6 @@ def gradients(network, x):
     F.cross_entropy(network(x), torch.arange(len(x)) % 5).backward()
     found = {name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None}
     return {name.removeprefix("network."): gradient for name, gradient in found.items()}
-
-
-def close(a, b):
-    torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -439,12 +436,12 @@ def close(a, b):
     ],
 )
 def test_a_one_hot_mixture_is_the_stand_alone_network_forward_and_backward(space, proxy, norms):
-    supernet = made(space, proxy, norms).double().train()  # its weights are those of single precision, so copies too
+    supernet = made(space, proxy, norms).train()
     proxy = supernet.proxy
-    x = images(proxy.resolution).double()
+    x = images(proxy.resolution)
     for seed in range(2):
         arch = drawn(space, seed)
-        alone = supernet.standalone(arch).double()
+        alone = supernet.standalone(arch)
         assert size(alone) == size(supernet.kind.standalone(arch, proxy, **SHAPE, norms=supernet.norms))
         expected, theirs = alone(x), gradients(alone, x)
         for mix in (lambda arch=arch: supernet.mix(supernet.one_hot(arch)), lambda arch=arch: supernet.path(arch)):
@@ -452,23 +449,22 @@ def test_a_one_hot_mixture_is_the_stand_alone_network_forward_and_backward(space
             ours = gradients(mix(), x)
             part = supernet.kind.narrow(arch, proxy, ours)
             assert theirs.keys() == part.keys()
-            for name, gradient in theirs.items():
-                close(part[name], gradient)
+            same_tensors(part, theirs)
             everything, inside = (sum(int(g.count_nonzero()) for g in found.values()) for found in (ours, part))
             assert everything == inside  # what the network does not have gets no gradient
 
 
 @both
 def test_in_single_precision_too_and_outside_training(space):
-    supernet = made(space).train()
+    supernet = made(space).float().train()
     supernet.mix(torch.rand(supernet.shape))
     for seed in range(2):
-        supernet(images(seed=seed))
-    arch, x = drawn(space, 1), images(seed=9)
+        supernet(images(seed=seed).float())
+    arch, x = drawn(space, 1), images(seed=9).float()
     alone = supernet.eval().standalone(arch)
     assert not alone.training
     close(supernet.path(arch)(x), alone(x))
-    torch.testing.assert_close(supernet.mix(supernet.one_hot(arch))(x), alone(x), rtol=1e-5, atol=1e-5)
+    close(supernet.mix(supernet.one_hot(arch))(x), alone(x))
     assert any(tensor.any() for name, tensor in alone.state_dict().items() if name.endswith("running_mean"))
 
 
@@ -481,17 +477,18 @@ def test_a_path_leaves_the_running_statistics_of_other_channels_alone(space):
     supernet.path(arch)(images())
     alone(images())
     after = supernet.network.state_dict()
-    close(
-        {name: x for name, x in supernet.kind.narrow(arch, supernet.proxy, after).items() if "running" in name},
-        {name: x for name, x in alone.state_dict().items() if "running" in name},
-    )
+    theirs = {name: x for name, x in alone.state_dict().items() if "running" in name}
+    for name, x in supernet.kind.narrow(arch, supernet.proxy, after).items():
+        if "running" in name:
+            close(x, theirs.pop(name))
+    assert not theirs
     changed = sum(int((after[name] != before[name]).sum()) for name in before if "running_mean" in name)
     assert changed == sum(x.numel() for name, x in alone.state_dict().items() if "running_mean" in name)
 
 
 @both
 def test_masked_options_are_neither_computed_nor_counted(space):
-    supernet, x = made(space).double().train(), images().double()
+    supernet, x = made(space).train(), images()
     weights = torch.rand(supernet.shape, dtype=torch.float64)
     rng = np.random.default_rng(0)
     mask = rng.random(supernet.shape) < 0.5
@@ -607,7 +604,7 @@ def test_masks_are_condensed_by_training_and_survive_checkpoints(digits):
         left.append(int(masks(run.network)[-1].sum(dim=1)[0]))
     inputs = masks(run.network)[-1].shape[1]
     assert left == [kept(inputs, stage) for stage in (0, 1, 2, 3, 3, 3)]
-    x = images(channels=1).contiguous(memory_format=torch.channels_last)
+    x = images(channels=1).float().contiguous(memory_format=torch.channels_last)
     close(run.network.eval().deployed()(x), run.network(x))
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.numeric import close
 from torch import nn
 from torch.nn import functional as F
 
@@ -78,7 +79,7 @@ def test_other_widths_depths_and_images_agree_with_the_formula_too(proxy, classe
 
 def test_the_output_is_that_of_the_paper_written_out_by_hand():
     proxy = Proxy(1, channels=4, resolution=8, cells=1)
-    network = build(SPACE, CELL, proxy, ends=Ends(3, 5), seed=3)
+    network = build(SPACE, CELL, proxy, ends=Ends(3, 5), seed=3).double()
     weights = dict(network.named_parameters())
 
     def norm(x, name):  # batch statistics
@@ -90,9 +91,9 @@ def test_the_output_is_that_of_the_paper_written_out_by_hand():
         return norm(F.conv2d(x.clamp(min=0), weights[f"{name}.conv.weight"], **options), f"{name}.norm")
 
     def mean_of_neighbours(x):
-        ones = torch.ones(1, 1, 3, 3)
+        ones = x.new_ones(1, 1, 3, 3)
         sums = F.conv2d(x.flatten(0, 1)[:, None], ones, padding=1).view_as(x)
-        return sums / F.conv2d(torch.ones(1, 1, *x.shape[2:]), ones, padding=1)
+        return sums / F.conv2d(x.new_ones(1, 1, *x.shape[2:]), ones, padding=1)
 
     def cell(x, name):  # CELL: node 1 = conv3x3(0); node 2 = none(0) + 1; node 3 = pool(0) + conv1x1(1) + conv3x3(2)
         one = relu_conv_norm(x, f"{name}.edge0.nor_conv_3x3", padding=1)
@@ -106,13 +107,13 @@ def test_the_output_is_that_of_the_paper_written_out_by_hand():
         shortcut = F.conv2d(quarters, weights[f"{name}.shortcut.weight"])
         return relu_conv_norm(half, f"{name}.second", padding=1) + shortcut
 
-    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
     x = norm(F.conv2d(images, weights["stem.weight"], padding=1), "stem_norm")
     for place, block in enumerate([cell, reduction, cell, reduction, cell]):
         x = block(x, f"cells.{place}")
     features = norm(x, "norm").clamp(min=0).mean((2, 3))
     expected = features @ weights["classifier.weight"].T + weights["classifier.bias"]
-    torch.testing.assert_close(network.train()(images), expected, rtol=1e-4, atol=1e-4)
+    close(network.train()(images), expected)
 
 
 def test_a_cell_of_zeros_sees_nothing_of_the_image():
