@@ -9,26 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from suite.data.seeding import generator
+from suite.networks.batch import Batch, Loss, cross_entropy
 from suite.networks.supernet import Supernet
+
+__all__ = ["Batch", "Learner", "Pass"]
 
 INPUTS, WEIGHTS = 1, 1
 """Forward passes that a gradient counts as: what the inputs take, and what the weights take on top."""
-
-
-class Batch(NamedTuple):
-    """Images as the network sees them, shape (n, channels, side, side), and their labels, shape (n,)."""
-
-    images: Tensor
-    labels: Tensor
 
 
 @dataclass(frozen=True)
@@ -36,11 +30,11 @@ class Pass:
     """A batch that went through the network."""
 
     loss: Tensor
-    """Mean cross-entropy, a scalar, with its graph."""
-    logits: Tensor
-    """Shape (n, classes), float32."""
-    labels: Tensor
-    """Shape (n,)."""
+    """The task's mean loss, a scalar, with its graph."""
+    outputs: Tensor
+    """What the network gave, float32; logits of shape (n, classes) where the task is to tell classes apart."""
+    batch: Batch
+    """What it was given."""
     macs: float
     """Multiply-adds of the forward pass."""
 
@@ -53,16 +47,16 @@ class Learner:
         optimizer: Of all its weights.
         seed: Of all chance.
         grad_clip: Largest norm of the weights' gradient in a step; 0: any.
-        label_smoothing: Of the cross-entropy.
+        loss: The task's: `Session.loss`.
         half: Whether forward passes are in bfloat16.
     """
 
     def __init__(
         self, supernet: Supernet, optimizer: torch.optim.SGD,
-        *, seed: int, grad_clip: float = 0.0, label_smoothing: float = 0.0, half: bool = False,
+        *, seed: int, grad_clip: float = 0.0, loss: Loss = cross_entropy, half: bool = False,
     ) -> None:  # fmt: skip
         self.supernet, self.optimizer, self.seed = supernet, optimizer, seed
-        self.grad_clip, self.label_smoothing, self.half = grad_clip, label_smoothing, half
+        self.grad_clip, self.loss, self.half = grad_clip, loss, half
         self.parameters: list[nn.Parameter] = list(supernet.parameters())
         """The network's weights."""
         self.device = self.parameters[0].device
@@ -128,7 +122,7 @@ class Learner:
         """The loss of a mixture, normalised by the batch; running statistics stay as they are.
 
         Args:
-            batch: Images and labels.
+            batch: Inputs and targets.
             mixture: As in `Supernet.mix`; None: what the supernet was last told to compute.
             mask: As there.
         """
@@ -157,7 +151,7 @@ class Learner:
         Weights that had no part in the pass are neither changed nor decayed.
 
         Args:
-            batch: Images and labels.
+            batch: Inputs and targets.
             mixture: As in `forward`; detached, unless `also` asks for its gradient.
             mask: As in `forward`.
             penalty: A scalar that is added to the loss.
@@ -185,13 +179,11 @@ class Learner:
         if mixture is not None:
             self.supernet.mix(mixture, mask)
         with torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext():
-            logits = self.supernet(batch.images)
-        logits = logits.float() if self.half else logits
-        macs = float(len(batch.labels) * self.supernet.computed_macs())
+            outputs = self.supernet(batch.inputs)
+        outputs = outputs.float() if self.half else outputs
+        macs = float(batch.size * self.supernet.computed_macs())
         self.macs += macs
-        return Pass(
-            F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing), logits, batch.labels, macs
-        )
+        return Pass(self.loss(outputs, batch), outputs, batch, macs)
 
     @contextmanager
     def still(self) -> Iterator[None]:

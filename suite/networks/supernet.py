@@ -162,6 +162,8 @@ class Supernet(nn.Module):
         self.valid = np.arange(self.shape[1]) < np.array(counts)[:, None]
         """Shape (rows, options), bool: which options there are; the weights of others are never looked at."""
         self.mixture: Mixture | None = None
+        self.under = proxy
+        """The proxy that it was asked for; a task may show it smaller images. Whoever trains it says so."""
         self.epochs = proxy.epochs
         """For how many its weights were trained; whoever trains it says so."""
 

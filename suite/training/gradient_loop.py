@@ -17,20 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from suite.data.images import ImageData
-from suite.data.seeding import generator
 from suite.networks.learner import Batch
 from suite.networks.operations import Norms
 from suite.networks.supernet import Supernet, mixable
 from suite.pareto import Incumbents
 from suite.spaces import SearchSpace
+from suite.tasks.base import Half
 from suite.training.checkpoints import State
 from suite.training.device import Diverged, pick_device, reason, threads
 from suite.training.recipe import Recipe, resolve_for_supernet
-from suite.training.supernet import Seen, Stream, begun, in_order, learner_of, not_finite
-from suite.training.trainer import Leg, Trainer, batches, restore, state, subset
+from suite.training.supernet import Seen, begun, learner_of, not_finite
+from suite.training.trainer import Leg, Trainer, restore, state
 from suite.types import ERROR_ALONE, Architecture, Cost, Evaluation, Goal, GradientSearch, Proxy, Recommendation, Trial
 
 
@@ -129,10 +128,7 @@ class Search:
         searcher.begin(self.learner, proxy.epochs)
         self.arch = searcher.derive()
         self.answers: list[Evaluation] = []
-        places = subset(trainer.train_labels, proxy.samples, seed)
-        self.weights_places = self.logits_places = places
-        if searcher.bilevel:
-            self.weights_places, self.logits_places = halves(trainer.train_labels, places, seed)
+        self.half: Half = "weights" if searcher.bilevel else "all"
         kept = trainer.checkpoints.load(self.key)
         if kept is not None:
             restore(self.run, kept)
@@ -149,8 +145,8 @@ class Search:
         failure = ""
         try:
             with threads(trainer.threads):
-                for part in ("train", "valid"):
-                    trainer.images(part, proxy.resolution)
+                self.run.session.ready("train")
+                self.run.session.ready("valid")
                 with trainer.metered(leg):
                     entry = self.train(number, leg)
             self.arch = self.searcher.derive()
@@ -172,47 +168,41 @@ class Search:
     def train(self, number: int, leg: Leg) -> dict[str, float]:
         """The steps of an epoch and the score after it; the device is waited for at its end only."""
         trainer, proxy, learner, searcher = self.trainer, self.proxy, self.learner, self.searcher
-        images = in_order(trainer, proxy, self.weights_places, self.seed, number)
-        others = self.at_random(number, len(images)) if searcher.bilevel else None
-        seen = Seen(trainer.device)
+        session = self.run.session
+        steps, seen = session.steps(self.half), Seen(trainer.device, session)
         learner.epoch, learner.number = number, 0
         learner.supernet.train()
         searcher.epoch(number)
-        for step in range(len(images)):
+        for step, train in enumerate(session.batches(number, self.half)):
             learner.number = step
-            learner.lr = trainer.recipe.learning_rate(number * len(images) + step, len(images), proxy.epochs)
-            train = images[step]
-            held = cache(partial(others.__getitem__, step)) if others else partial(same, train)
+            learner.lr = trainer.recipe.learning_rate(number * steps + step, steps, proxy.epochs)
+            held = cache(partial(session.held, number, step)) if searcher.bilevel else partial(same, train)
             seen.add(searcher.step(train, held))
         weights = searcher.weights()
         learner.supernet.mix(weights, weights != 0 if weights.dim() == 2 else None)
-        valid_loss, valid_error = trainer.evaluate(learner.supernet, "valid", proxy.resolution, leg)
-        learner.macs += float(leg.evaluated * learner.supernet.computed_macs())
+        valid = self.score(leg)
         learner.supernet.path(searcher.derive())
-        _, child_error = trainer.evaluate(learner.supernet, "valid", proxy.resolution, held_out := Leg())
-        leg.evaluated += held_out.evaluated
-        learner.macs += float(held_out.evaluated * learner.supernet.computed_macs())
+        child_error = self.score(leg)["error"]
         train_loss, train_error = seen.means()
-        for what, loss in (("training", train_loss), ("validation", valid_loss)):
+        for what, loss in (("training", train_loss), ("validation", valid["loss"])):
             if not math.isfinite(loss):
                 raise Diverged(f"diverged: {not_finite(f'{what} loss', number, trainer.recipe)}")
         return {
             "epoch": number + 1,
             "train_loss": train_loss,
             "train_error": train_error,
-            "val_loss": valid_loss,
-            "val_error": valid_error,
+            **{f"val_{name}": value for name, value in valid.items()},
             "child_error": child_error,
             "lr": learner.lr,
             **searcher.log(),
         }
 
-    def at_random(self, epoch: int, steps: int) -> Stream:
-        """A batch of the logits' images for each step, drawn anew from all of them: with replacement across steps."""
-        places, size = self.logits_places, min(self.trainer.recipe.batch_size, len(self.logits_places))
-        rng = generator(self.seed, epoch, "held order")
-        order = torch.cat([places[torch.randperm(len(places), generator=rng)[:size]] for _ in range(steps)])
-        return Stream(self.trainer, self.proxy, order, batches(len(order), size), self.seed, epoch, "held")
+    def score(self, leg: Leg) -> dict[str, float]:
+        """What is mixed now, on the held-out images; counted."""
+        session = self.run.session
+        leg.evaluated += session.size("valid")
+        self.learner.macs += float(session.size("valid") * self.learner.supernet.computed_macs())
+        return session.score("valid")
 
     def save(self) -> None:
         """All that going on needs."""
@@ -226,22 +216,6 @@ class Search:
 def same(batch: Batch) -> Batch:
     """Where there is one level, what the logits step on."""
     return batch
-
-
-def halves(labels: Tensor, places: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """The images of the weights and those of the logits: disjoint, half of `places` each, of each class too.
-
-    Args:
-        labels: Of all images, shape (n,).
-        places: Which to halve; the first half has one more if their number is odd.
-        seed: Of the drawing.
-
-    >>> [half.tolist() for half in halves(torch.tensor([0, 0, 1, 1]), torch.arange(4), seed=0)]
-    [[1, 3], [0, 2]]
-    """
-    mixed = places[torch.randperm(len(places), generator=generator(seed, "halves"))]
-    by_class = mixed[labels[mixed].sort(stable=True).indices]
-    return by_class[::2].sort().values, by_class[1::2].sort().values
 
 
 def norms(space: SearchSpace, statistics: str) -> Norms:

@@ -17,10 +17,11 @@ from suite.data.images import load
 from suite.networks.supernet import Supernet
 from suite.records.log import Log
 from suite.spaces import SPACES
+from suite.tasks.images import subset
 from suite.training.device import threads
 from suite.training.gradient_loop import Search, differentiable, epochs, recommendations
 from suite.training.recipe import resolve
-from suite.training.trainer import Trainer, subset
+from suite.training.trainer import Trainer
 from suite.types import BadInput, Cost, Ends, Evaluation, Proxy, Trial, Unsupported
 
 NB201, CELLS = SPACES["nas_bench_201"], SPACES["darts"]
@@ -99,7 +100,7 @@ def test_the_score_is_the_mixtures_on_the_held_out_images(whole, digits):
     search, found, _ = whole
     supernet = search.learner.supernet.eval()
     trainer = Trainer(NB201, digits, resolve(RECIPE), device="cpu", threads=1, judge=False, checkpoints=whole[2])
-    x = trainer.augmentation(TINY).normalise(digits.valid_images)
+    x = trainer.opened(supernet, TINY, 0).look("valid", slice(None)).inputs
     with torch.no_grad():
         for name, network in (("val_error", supernet.mix(search.weights())), ("child_error", None)):
             network = network or supernet.path(search.derive())
@@ -111,7 +112,7 @@ def test_the_score_is_the_mixtures_on_the_held_out_images(whole, digits):
 def test_images_of_weights_and_logits_are_apart_or_the_same(bilevel, digits, tmp_path):
     class Watched(DARTS):
         def step(self, train, held):
-            used.append((train.labels, held().labels, held() is held(), held() is train))
+            used.append((train.targets, held().targets, held() is held(), held() is train))
             return super().step(train, held)
 
     used: list = []
