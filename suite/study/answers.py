@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from suite.evaluators.recorded import Recorded
 from suite.evaluators.table import OTHER_SEEDS
-from suite.problem import Arena, LiveArena, TableArena
+from suite.problem import Arena, LiveArena, LookedUpArena, TableArena
 from suite.records.log import Log
 from suite.spec.study import StudySpec
 from suite.study.networks import Quick
@@ -79,7 +79,7 @@ class Study:
     @property
     def truth(self) -> Floats:
         """(seeds, n): whose mean proxies are compared with [%]; a table's judge says the same under each seed."""
-        return self.judged[:1] if self.arena.simulated else self.judged
+        return self.judged[:1] if self.arena.free_judge else self.judged
 
 
 def mean_cost(values: Floats) -> float:
@@ -124,9 +124,18 @@ def looked_up(arena: TableArena, todo: Plan, archs: tuple[Architecture, ...], ti
             kind = SCHEDULE if stage == run.proxy.epochs else STAGE
             rankings.append(column(arena, archs, index, run.proxy, stage, todo.proxy_seeds, kind))
         tick()
-    full = column(arena, archs, index, arena.full, arena.full.epochs, todo.full_seeds, SCHEDULE)
+    full, judged, sizes = in_full(arena, archs, index, todo.full_seeds, tick)
+    return Study(arena, archs, todo, tuple(rankings), full, judged, sizes, arena.judge)
+
+
+def in_full(
+    arena: TableArena, archs: Sequence[Architecture], index: npt.NDArray[np.int64], seeds: Sequence[int],
+    tick: Callable[[], None],
+) -> tuple[Ranking, Floats, dict[str, Floats]]:  # fmt: skip
+    """What a search sees of full training, what the judge says of it, shape (seeds, n), and sizes as far as known."""
+    full = column(arena, archs, index, arena.full, arena.full.epochs, seeds, SCHEDULE)
     judged = []
-    for seed in todo.full_seeds:
+    for seed in seeds:
         judged.append(arena.judging.errors(index, arena.full, seed=seed))
         tick()
     rows, answers = arena.table.rows(index), arena.searching.answers(arena.full, arena.full.epochs)
@@ -136,7 +145,7 @@ def looked_up(arena: TableArena, todo: Plan, archs: tuple[Architecture, ...], ti
     missing = np.flatnonzero(np.isnan(judged[0]))
     if len(missing):
         arena.judging.evaluate([Trial(archs[missing[0]], arena.full)])  # which says what is missing
-    return Study(arena, archs, todo, tuple(rankings), full, np.stack(judged), sizes, arena.judge)
+    return full, np.stack(judged), sizes
 
 
 def column(
@@ -189,7 +198,8 @@ def trained(
     scorers = [(name, zero_cost(arena, name, log)) for name in todo.scores]
     columns: list[tuple[Any, Proxy, int]] = [(scorer, arena.full, spec.seed0) for _, scorer in scorers]
     columns += [(search, run.proxy, seed) for run in todo.runs for seed in todo.seeds(run, arena.full)]
-    columns += [(judge, arena.full, seed) for seed in todo.full_seeds]
+    if not arena.free_judge:
+        columns += [(judge, arena.full, seed) for seed in todo.full_seeds]
     answers: list[list[Evaluation]] = [[] for _ in columns]
     for start in range(0, len(archs), BLOCK):
         block = archs[start : start + BLOCK]
@@ -210,6 +220,12 @@ def trained(
         seeds = todo.seeds(run, arena.full)
         mine, rest = rest[: len(seeds)], rest[len(seeds) :]
         rankings += read(run, mine, seeds, tse=spec.tse)
+    if isinstance(arena, LookedUpArena):
+        index = np.array([arena.space.index(arch) for arch in archs])
+        full, judged, sizes = in_full(arena.table, archs, index, todo.full_seeds, tick)
+        unknown = np.full_like(full.device_s, math.nan)  # seconds of another clock
+        full = replace(full, device_s=unknown, energy_j=np.zeros(0))
+        return Study(arena, archs, todo, tuple(rankings), full, judged, sizes, arena.judge)
     full = ranking(str(arena.full), SCHEDULE, rest, proxy=arena.full, seeds=todo.full_seeds)
     judged = np.array([[arena.judge_error(answer) for answer in of_seed] for of_seed in rest])
     sizes = {
@@ -376,17 +392,24 @@ def price(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> Price
     total_s, total_macs = 0.0, 0.0
     rates: dict[Proxy, float] = {}
     evaluator = arena.search_view("price")
-    each = [(run.proxy, len(todo.proxy_seeds), 0) for run in todo.runs] + [(arena.full, len(todo.full_seeds), test)]
+
+    def work(arch: Architecture, proxy: Proxy) -> float:
+        """Multiply-adds that one image takes forward, as many inputs as a task makes of it."""
+        trainer = evaluator.trainer
+        return float(trainer.trained_macs(Trial(arch, proxy)) * trainer.task(proxy.task).copies)
+
+    each = [(run.proxy, len(todo.proxy_seeds), 0) for run in todo.runs]
+    each += [] if arena.free_judge else [(arena.full, len(todo.full_seeds), test)]
     for proxy, seeds, more in each:
-        macs = float(np.mean([arena.space.macs(arch, proxy, ends=arena.ends) for arch in probe]))
+        macs = float(np.mean([work(arch, proxy) for arch in probe]))
         spent = macs * (proxy.epochs * (3 * proxy.samples * images + valid) + more)
         size = replace(proxy, epochs=2 + arena.recipe.warmup_epochs, samples=min(1.0, max(0.05, 2_000 / images)))
         if size not in rates:
-            middle = sorted(probe, key=lambda arch: arena.space.macs(arch, proxy, ends=arena.ends))[len(probe) // 2]
+            middle = sorted(probe, key=lambda arch: work(arch, proxy))[len(probe) // 2]
             (answer,) = evaluator.evaluate([Trial(middle, size, seed=spec.seed0)])
             took = answer.curve[-1]["device_s"] if answer.curve else math.nan  # the first epoch warms up
             images_seen = 3 * size.samples * images + valid
-            rates[size] = took / (arena.space.macs(middle, size, ends=arena.ends) * images_seen)
+            rates[size] = took / (work(middle, size) * images_seen)
         total_macs += spent * seeds * len(archs)
         total_s += spent * rates[size] * seeds * len(archs)
     arena.search_over("price")
@@ -399,6 +422,6 @@ def judged_kind(study: Study, one: bool) -> str:
         return "full validation, other seeds"
     if study.judge == "validation":
         return ""
-    if study.arena.simulated:
+    if study.arena.free_judge:
         return "full validation, the table's test mean"
     return "full validation, one training" if one else "full validation, other seeds' test"

@@ -58,6 +58,8 @@ class Task(Protocol):
     """What its networks take in and give out."""
     fingerprint: str
     """Of the data, for the keys of checkpoints."""
+    copies: int
+    """Inputs of the network that are made of an example: what it costs more than one pass."""
     compiled: str
     """Why the compiled step cannot train on it; empty if it can: if its loss is the cross-entropy of pooled outputs and
     one class an input, on images of the proxy's resolution."""

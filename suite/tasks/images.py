@@ -86,7 +86,7 @@ class ImageTask:
     metric: Metric
     ends: Ends
     compiled = ""
-    copies: ClassVar[int] = 1
+    copies: int = 1
     """Inputs of the network that are made of an image."""
 
     def __init__(self, data: ImageData, preparation: Preparation) -> None:

@@ -130,6 +130,11 @@ class Trainer:
         self.space.check(trial.arch)
         self.check_proxy(trial.proxy)
         refuse_origin(trial, "live training")
+        if self.judge and self.task(trial.proxy.task) is not self.own:
+            raise Unsupported(
+                f"the judge scores on the board's own task, {self.own.name}, not on {trial.proxy.task}; "
+                "leave task out of the full setting"
+            )
         if trial.origin == POOL and self.pool is not None and self.task(trial.proxy.task) is not self.own:
             raise Unsupported(f"pool: its weights have learnt {self.own.name}, not {trial.proxy.task}; do not inherit")
 
@@ -148,11 +153,6 @@ class Trainer:
         """Raises Unsupported if no network can be trained here under `proxy`."""
         self.space.check_proxy(proxy)
         task = self.task(proxy.task)
-        if self.judge and task is not self.own:
-            raise Unsupported(
-                f"the judge scores on the board's own task, {self.own.name}, not on {task.name}; leave task out of the "
-                "full setting"
-            )
         if self.recipe.step == "compiled" and task.compiled:
             raise Unsupported(f'recipe: step = "compiled" {task.compiled}; set step = "torch"')
         task.check(proxy)
@@ -322,7 +322,7 @@ class Trainer:
         return CompiledStepper(
             run.session, run.network, run.optimizer, self.recipe,
             side=task.seen(proxy).resolution, channels=task.ends.inputs, largest=largest,
-            copies=run.session.size("train") // run.session.count("train"),
+            copies=task.copies,
         )  # fmt: skip
 
     def epoch(self, run: Run, trial: Trial, stepper: Stepper, leg: Leg) -> None:
