@@ -157,7 +157,7 @@ def test_the_task_of_the_page_is_one_file_and_one_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, module.__name__, module)
     ((name, place),) = eval("{" + line + "}").items()
     monkeypatch.setitem(TASKS, name, place)
-    digits, proxy = load("digits"), Proxy(1, 4, 8, 0.3, 1, task=name)
+    digits, proxy = load("digits"), Proxy(3, 4, 8, 1.0, 1, task=name)
     live = LiveEvaluator(SPACE, digits, recipe={"batch_size": 32, "step": "compiled"}, device="cpu", full=proxy)
     (answer,) = live.evaluate([Trial(CELL, proxy)])
     assert 0 < answer.metrics["val_error"] < 50
