@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_valid
 from searchers import available
 from suite.search import Budget
 from suite.spaces import SPACES, SearchSpace
+from suite.spaces.joint import Choice, Joint, grid, options
 from suite.tables import TABLES
 from suite.tasks import OWN, TASKS
+from suite.training.recipe import check_keys
 from suite.types import JSON, BadInput, Goal, Proxy, nearest
 
 MAX_SEED = 2**62
@@ -123,7 +125,7 @@ class BudgetPart(Part):
 
 
 class GoalPart(Part):
-    """What a run is about, as in `suite.types.Goal`."""
+    """Aim of a run, as in `suite.types.Goal`."""
 
     minimise: list[str] = ["val_error"]
     """Metrics, the most important first: winners are picked by it, fronts and hypervolumes are of all."""
@@ -142,8 +144,43 @@ class GoalPart(Part):
         return self
 
     def goal(self) -> Goal:
-        """As the suite's type."""
+        """The goal as the suite's type."""
         return Goal(tuple(self.minimise), self.limits, None if self.reference is None else tuple(self.reference))
+
+
+Value = bool | int | float | str
+
+
+class ChoicePart(Part):
+    """A decision about training in a joint space: a list of values, or a grid of numbers."""
+
+    values: list[Value] | None = None
+    """Numbers, booleans or words; the first is where a choice begins that becomes active in a mutation."""
+    low: int | float | None = None
+    """Least value of a grid; whole numbers if `low` and `high` are whole."""
+    high: int | float | None = None
+    """Largest value of a grid."""
+    steps: int = Field(default=64, ge=2, le=4096)
+    """Values of a grid."""
+    scale: Literal["log", "linear"] = "log"
+    """Of a grid: equal ratios or equal differences."""
+    when: dict[str, Value | list[Value]] = {}
+    """Earlier choice = its values under which this one is active; empty: it always is."""
+
+    @model_validator(mode="after")
+    def one_way(self) -> Self:
+        """Either a list or a grid."""
+        ends = (self.low is None, self.high is None)
+        if any(ends) if self.values is None else not all(ends):
+            raise ValueError("give values, or low and high")
+        return self
+
+    def choice(self, name: str) -> Choice:
+        """As the space's type."""
+        when = {earlier: value if isinstance(value, list) else [value] for earlier, value in self.when.items()}
+        if self.low is None or self.high is None:
+            return options(name, self.values or [], when=when)
+        return grid(name, self.low, self.high, steps=self.steps, scale=self.scale, when=when)
 
 
 class Common(Part):
@@ -157,6 +194,8 @@ class Common(Part):
     """The full setting that judges."""
     seed0: int = Field(default=0, ge=0, le=MAX_SEED)
     """The first seed; the others follow it."""
+    joint: dict[str, ChoicePart] | None = None
+    """Decisions on training beside those of the space: a key of the recipe = its values; None: the recipe is fixed."""
 
     @field_validator("full")
     @classmethod
@@ -182,6 +221,24 @@ class Common(Part):
         if name not in SPACES:
             raise ValueError(f"no space {name!r}: {nearest(name, SPACES)}")
         return name
+
+    @model_validator(mode="after")
+    def trainable(self) -> Self:
+        """The choices are about the recipe, and make a space."""
+        for name in self.joint or {}:
+            check_choice(name)
+        try:
+            self.search_space()
+        except BadInput as refusal:
+            raise ValueError(str(refusal)) from None
+        return self
+
+    def search_space(self) -> SearchSpace:
+        """The space that is searched or studied: the named one, with the choices of `joint`."""
+        space = SPACES[self.space]
+        if not self.joint:
+            return space
+        return Joint(space, [part.choice(name) for name, part in self.joint.items()])
 
     def resolved(self) -> JSON:
         """All values, defaults included, as TOML has them."""
@@ -320,6 +377,14 @@ class LevelsPart(Part):
     channels: Ints | None = None
     resolution: Ints | None = None
     samples: Shares | None = None
+
+
+def check_choice(name: str) -> None:
+    """Raises ValueError unless a joint space may choose this key of a recipe."""
+    try:
+        check_keys([name])
+    except BadInput as refusal:
+        raise ValueError(f"joint: {refusal}") from None
 
 
 def without_none(value: Any) -> Any:

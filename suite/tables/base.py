@@ -478,11 +478,12 @@ def read_column(payload: memoryview, entry: JSON, shape: tuple[int, int]) -> Arr
 def space_of(header: JSON, space: SearchSpace | None, path: Path) -> SearchSpace:
     """The space that a file is about: the registered one of that name, or `space` if that is its name."""
     if space is None:
-        from suite.spaces import SPACES
+        from suite.spaces import named
 
-        if header["space"] not in SPACES:
-            raise BadInput(f"{path}: no space {header['space']!r}: {nearest(header['space'], SPACES)}")
-        space = SPACES[header["space"]]
+        try:
+            space = named(header["space"])
+        except BadInput as refusal:
+            raise BadInput(f"{path}: {refusal}") from None
     elif space.name != header["space"]:
         raise BadInput(f"{path}: a table of {header['space']}, not of {space.name}")
     return space

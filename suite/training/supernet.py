@@ -11,17 +11,18 @@ on equals the run in one go bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from suite.data.images import ImageData
-from suite.networks.learner import Learner, Pass
+from suite.networks.learner import Learner, Pass, Validated
+from suite.networks.mixture import Mixes
 from suite.networks.operations import Norms
 from suite.networks.supernet import Supernet
 from suite.spaces import SearchSpace
@@ -33,7 +34,7 @@ from suite.types import BadInput, Cost, Proxy
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedSupernet:
     """A supernet and how it came about."""
 
     supernet: Supernet
@@ -68,7 +69,7 @@ class SupernetTrainer:
             judge=False, checkpoints=checkpoints,
         )  # fmt: skip
 
-    def train(self, proxy: Proxy, *, seed: int = 0, epochs: int = 0) -> Trained:
+    def train(self, proxy: Proxy, *, seed: int = 0, epochs: int = 0) -> TrainedSupernet:
         """A supernet under `proxy`, from its last checkpoint if there is one.
 
         Args:
@@ -86,8 +87,9 @@ class SupernetTrainer:
         trainer = self.trainer
         trainer.check_proxy(proxy)
         run = self.start(proxy, seed)
-        learner = learner_of(run, trainer, seed)
-        supernet = learner.supernet
+        learner = learner_of(run, trainer, proxy, seed)
+        assert isinstance(run.network, Supernet)
+        supernet = run.network
         leg, key = Leg(), self.key(proxy, seed, supernet.norms)
         kept = trainer.checkpoints.load(key)
         if kept is not None and len(kept["curve"]) <= stop:
@@ -102,7 +104,7 @@ class SupernetTrainer:
                 trainer.checkpoints.save(key, state(run, leg) | {"macs": learner.macs})
         supernet.epochs = stop
         cost = Cost(leg.device_s, trainer.device_name, leg.energy_j, learner.macs)
-        return Trained(supernet, cost, tuple(run.curve))
+        return TrainedSupernet(supernet, cost, tuple(run.curve))
 
     def key(self, proxy: Proxy, seed: int, norms: Norms) -> str:
         """All that a run depends on."""
@@ -112,24 +114,26 @@ class SupernetTrainer:
 
     def start(self, proxy: Proxy, seed: int) -> Run:
         """The run before its first epoch."""
-        run = begun(self.trainer, proxy, seed, self.norms)
+        ends = self.trainer.task(proxy.task).ends
+        supernet = Supernet(self.space, proxy, ends=ends, seed=seed, norms=self.norms, skip_dead_edges=True)
+        run = begun(self.trainer, supernet, proxy, seed)
         if self.weights is not None:
-            assert isinstance(run.network, Supernet)
-            run.network.mix(self.weights.detach().to(self.trainer.device))
+            supernet.mix(self.weights.detach().to(self.trainer.device))
         return run
 
     def epoch(self, run: Run, learner: Learner, seed: int) -> None:
         """One epoch, added to the curve. Weights off a batch's path are left alone."""
         began = self.trainer.clock()
-        trainer, supernet, epoch = self.trainer, learner.supernet, len(run.curve)
-        steps, seen = run.session.steps(), Seen(trainer.device, run.session)
+        trainer, supernet, epoch = self.trainer, run.network, len(run.curve)
+        assert isinstance(supernet, Supernet)
+        steps, seen = run.session.steps(), Seen(trainer.device)
         supernet.train()
         for number, batch in enumerate(run.session.batches(epoch)):
             learner.lr = trainer.recipe.learning_rate(epoch * steps + number, steps, supernet.proxy.epochs)
             if self.weights is None:
                 supernet.path(self.space.sample(np.random.default_rng((seed, epoch, number))))
             passed, _ = learner.descend(batch)
-            seen.add(passed)
+            seen.add(passed, run.session)
         train_loss, train_error = seen.means()
         if not math.isfinite(train_loss):
             raise BadInput(f"supernet: {not_finite('loss', epoch, trainer.recipe)}")
@@ -144,44 +148,49 @@ class SupernetTrainer:
         )
 
 
-def begun(trainer: Trainer, proxy: Proxy, seed: int, norms: Norms | None) -> Run:
-    """A supernet and the optimiser of its weights, before the first step."""
-    recipe, task = trainer.recipe, trainer.task(proxy.task)
+def show(trainer: Trainer, network: nn.Module, proxy: Proxy) -> None:
+    """Tell a supernet what it will see under a proxy, so that it counts its multiply-adds right."""
+    if isinstance(network, Supernet):
+        network.under, network.proxy = proxy, trainer.task(proxy.task).seen(network.under)
+
+
+def begun(trainer: Trainer, network: nn.Module, proxy: Proxy, seed: int) -> Run:
+    """A network of mixtures on its device and the optimizer of its weights, before the first step."""
+    recipe = trainer.recipe
+    show(trainer, network, proxy)
     layout: Any = {"memory_format": torch.channels_last}
-    supernet = Supernet(trainer.space, task.seen(proxy), ends=task.ends, seed=seed, norms=norms)
-    supernet = supernet.to(trainer.device, **layout)
-    supernet.under = proxy
-    supernet.network.lean = True  # type: ignore[assignment]
-    session = trainer.opened(supernet, proxy, seed)
+    network = network.to(trainer.device, **layout)
+    session = trainer.opened(network, proxy, seed)
     optimizer = torch.optim.SGD(
-        [*supernet.parameters(), *session.modules.to(trainer.device).parameters()],
+        [*network.parameters(), *session.modules.to(trainer.device).parameters()],
         lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
     )  # fmt: skip
-    return Run(supernet, optimizer, session)
+    return Run(network, optimizer, session)
 
 
-def learner_of(run: Run, trainer: Trainer, seed: int) -> Learner:
-    """What takes the steps of a run."""
-    assert isinstance(run.network, Supernet)
+def learner_of(
+    run: Run, trainer: Trainer, proxy: Proxy, seed: int, validate: Callable[[Mixes], Validated] | None = None
+) -> Learner:
+    """The learner that takes the steps of a run and, where `validate` is given, scores mixtures."""
+    assert isinstance(run.network, Mixes)
     assert isinstance(run.optimizer, torch.optim.SGD)
     return Learner(
         run.network, run.optimizer, seed=seed, grad_clip=trainer.recipe.grad_clip,
-        loss=run.session.loss, half=trainer.half,
+        loss=run.session.loss, half=trainer.half, proxy=proxy, validate=validate,
     )  # fmt: skip
 
 
 class Seen:
     """Sums over the training batches of an epoch; they stay on the device until they are asked for."""
 
-    def __init__(self, device: torch.device, session: Session) -> None:
-        self.session = session
+    def __init__(self, device: torch.device) -> None:
         self.loss, self.wrong = torch.zeros(2, device=device, dtype=torch.float64).unbind()
         self.answers = 0
 
-    def add(self, passed: Pass) -> None:
-        """One batch more."""
+    def add(self, passed: Pass, session: Session) -> None:
+        """One batch more, of a session."""
         self.loss += passed.loss.detach() * passed.batch.answers
-        self.wrong += self.session.wrong(passed.outputs, passed.batch)
+        self.wrong += session.wrong(passed.outputs, passed.batch)
         self.answers += passed.batch.answers
 
     def means(self) -> tuple[float, float]:

@@ -38,7 +38,7 @@ from suite.training.device import (
     reason,
     threads,
 )
-from suite.training.recipe import Recipe
+from suite.training.recipe import Recipe, check_keys, recipe_of
 from suite.training.steps import CompiledStepper, Stepper, TorchStepper
 from suite.training.weights.pool import KnowledgePool
 from suite.types import POOL, BadInput, Cost, Ends, Evaluation, KendallError, Proxy, Trial, Unsupported, refuse_origin
@@ -108,6 +108,8 @@ class Trainer:
         deterministic: bool = False,
     ) -> None:
         self.space, self.recipe, self.threads, self.judge = space, recipe, threads, judge
+        self.base_recipe = recipe
+        """The run's recipe; `recipe` is the trial's in a trainer that `trained_by` made."""
         self.deterministic = deterministic
         self.device = torch.device(device)
         self.checkpoints, self.pool = Checkpoints(checkpoints), pool
@@ -118,7 +120,7 @@ class Trainer:
         self.half = recipe.precision == "bfloat16" or (
             recipe.precision == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
-        if recipe.step == "compiled" and (why := refusal(space, self.device, threads)):
+        if recipe.step == "compiled" and (why := refusal(space.part(space.at(0))[0], self.device, threads)):
             raise Unsupported(f'recipe: step = "compiled" {why}; set step = "torch"')
         self.device_name = device_name(self.device, threads)
         self.energy, self.clock = energy_counter(self.device), device_clock(self.device, threads)
@@ -128,6 +130,7 @@ class Trainer:
     def check(self, trial: Trial) -> None:
         """Raises Unsupported or BadInput if `trial` cannot be trained here."""
         self.space.check(trial.arch)
+        check_keys(self.space.training(trial.arch))
         self.check_proxy(trial.proxy)
         refuse_origin(trial, "live training")
         if self.judge and self.task(trial.proxy.task) is not self.own:
@@ -166,7 +169,7 @@ class Trainer:
     def key(self, trial: Trial) -> str:
         """All that the run of `trial` depends on."""
         run = (self.space.text(trial.arch), trial.proxy, trial.seed)
-        here = (self.data.fingerprint, self.recipe, self.device_name, self.half, torch.__version__)
+        here = (self.data.fingerprint, self.base_recipe, self.device_name, self.half, torch.__version__)
         inherited = () if self.pool is None or trial.origin != POOL else ("pool", self.pool.version)
         exact = ("deterministic",) if self.deterministic else ()
         compiled = (kernels.VERSION,) if self.recipe.step == "compiled" else ()
@@ -180,10 +183,14 @@ class Trainer:
         """
         self.check(trial)
         leg = Leg()
+        try:
+            trainer = self.trained_by(trial)
+        except BadInput as refusal:
+            return Evaluation(trial, dict.fromkeys(self.metrics, math.inf), self.cost(trial, leg), str(refusal))
         curve: list[dict[str, float]] = []
         try:
             with threads(self.threads), exact(self.deterministic and self.device.type == "cuda"):
-                metrics, curve = self.train(trial, leg)
+                metrics, curve = trainer.train(trial, leg)
             failure = ""
         except (KendallError, ImportError):  # a broken installation is no network's failure
             raise
@@ -196,6 +203,21 @@ class Trainer:
                 lost = f"{self.device_name} does not answer any more ({reason(error, self.device_name)})"
                 raise DeviceLost(f"{lost}; the same command goes on once it does") from None
         return Evaluation(trial, metrics, self.cost(trial, leg), failure, tuple(curve))
+
+    def trained_by(self, trial: Trial) -> Trainer:
+        """This trainer under the recipe of the trial, which its architecture may change; data and clocks are shared.
+
+        Raises:
+            BadInput: Its recipe is none: a value is out of its range, or does not go with another.
+        """
+        recipe = recipe_of(self.base_recipe, self.space.training(trial.arch), trial.proxy.epochs)
+        if recipe == self.recipe:
+            return self
+        other = copy.copy(self)
+        other.recipe = recipe
+        other.tasks = {name: task.prepared_by(recipe) for name, task in self.tasks.items()}
+        other.own = other.tasks[""]
+        return other
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -296,7 +318,7 @@ class Trainer:
             task.seen(trial.proxy),
             ends=task.ends,
             seed=trial.seed,
-            lean=True,
+            skip_dead_edges=True,
         )
         layout: Any = {"memory_format": torch.channels_last}  # faster on CPUs too: docs/training.md
         network = network.to(self.device, **layout)
