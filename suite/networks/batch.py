@@ -40,7 +40,7 @@ class Loss(Protocol):
     """How far a network's outputs are from a batch's targets."""
 
     def __call__(self, outputs: Tensor, batch: Batch, *, each: bool = False) -> Tensor:
-        """The mean over the targets, a scalar; of each target if `each`."""
+        """The mean over the targets, a scalar; of each example, shape (n,), if `each`."""
         ...
 
 

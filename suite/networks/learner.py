@@ -23,7 +23,7 @@ from suite.networks.mixture import BATCH, EACH, Mixes
 from suite.networks.supernet import inherit
 from suite.types import Architecture, BadInput, Proxy, Unsupported
 
-__all__ = ["Batch", "Learner", "Pass"]
+__all__ = ["Batch", "Learner", "Pass", "Validated"]
 
 INPUTS, WEIGHTS = 1, 1
 """Forward passes that a gradient counts as: what the inputs take, and what the weights take on top."""
@@ -42,7 +42,7 @@ class Pass:
     macs: float
     """Multiply-adds of the forward pass."""
     losses: Tensor | None = None
-    """The loss of each target, shape (n,), with its graph, where it was asked for."""
+    """The loss of each example, shape (n,), with its graph, where it was asked for."""
 
 
 class Validated(NamedTuple):
@@ -122,7 +122,7 @@ class Learner:
                 "between epochs, in the searcher's epoch()"
             )
         if proxy is not None and self.proxy is not None:
-            for name in ("epochs", "samples"):
+            for name in ("epochs", "samples", "task"):
                 before, after = getattr(self.proxy, name), getattr(proxy, name)
                 if before != after:
                     raise BadInput(
@@ -291,10 +291,13 @@ class Learner:
         outputs = outputs.float() if self.half else outputs
         macs = float(batch.size * self.supernet.computed_macs())
         self.macs += macs
-        if not each:
-            return Pass(self.loss(outputs, batch), outputs, batch, macs)
-        losses = self.loss(outputs, batch, each=True)
-        return Pass(losses.mean(), outputs, batch, macs, losses)
+        losses = None
+        if each:
+            losses = self.loss(outputs, batch, each=True)
+            loss = losses.mean()
+        else:
+            loss = self.loss(outputs, batch)
+        return Pass(loss, outputs, batch, macs, losses)
 
     @contextmanager
     def still(self) -> Iterator[None]:

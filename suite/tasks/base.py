@@ -64,6 +64,10 @@ class Task(Protocol):
     """Why the compiled step cannot train on it; empty if it can: if its loss is the cross-entropy of pooled outputs and
     one class an input, on images of the proxy's resolution."""
 
+    def prepared_by(self, preparation: Preparation) -> Task:
+        """The same task on the same data, with batches of another recipe."""
+        ...
+
     def check(self, proxy: Proxy) -> None:
         """Raises Unsupported if nothing can be asked under `proxy`: too few images, too small a side."""
         ...
@@ -115,7 +119,7 @@ class Session(Protocol):
         ...
 
     def loss(self, outputs: Tensor, batch: Batch, *, each: bool = False) -> Tensor:
-        """The mean over the targets, a scalar; of each target if `each`."""
+        """The mean over the targets, a scalar; of each example, shape (n,), if `each`."""
         ...
 
     def wrong(self, outputs: Tensor, batch: Batch) -> Tensor:

@@ -6,9 +6,10 @@ another way, its session overrides `asked` and `look` too.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,12 @@ class ImageTask:
         """What was made of the data once: (kind, part, side, device) to tensor."""
         self.compiles = False
         """Whether augmentation is machine code: it changes no image, and pays for long runs only."""
+
+    def prepared_by(self, preparation: Preparation) -> Self:
+        """The same task with batches of another recipe; what was made of the data is shared."""
+        other = copy.copy(self)
+        other.preparation = preparation
+        return other
 
     def grouped(self) -> Tensor:
         """What training images are told apart by before anything is asked; by default nothing, not even labels."""
@@ -254,10 +261,11 @@ class ImageSession:
     def loss(self, outputs: Tensor, batch: Batch, *, each: bool = False) -> Tensor:
         """The cross-entropy of the classes, smoothed as the recipe says."""
         assert isinstance(batch.targets, Tensor)
-        return F.cross_entropy(
+        loss = F.cross_entropy(
             self.task.logits(outputs, batch), batch.targets, reduction="none" if each else "mean",
             label_smoothing=self.task.preparation.label_smoothing,
         )  # fmt: skip
+        return loss.flatten(1).mean(dim=1) if loss.dim() > 1 else loss
 
     def wrong(self, outputs: Tensor, batch: Batch) -> Tensor:
         """How many targets are not the class of the largest logit."""

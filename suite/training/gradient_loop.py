@@ -22,19 +22,19 @@ from torch import nn
 from suite.data.images import ImageData
 from suite.networks.learner import Batch, Validated
 from suite.networks.mixture import Mixes
-from suite.networks.supernet import Supernet
 from suite.pareto import Incumbents
-from suite.tasks.base import Half, Task
+from suite.tasks.base import Half, Session
 from suite.training.checkpoints import State
 from suite.training.device import Diverged, pick_device, reason, threads
 from suite.training.recipe import Recipe, resolve_for_supernet
-from suite.training.supernet import Seen, begun, learner_of, not_finite
+from suite.training.supernet import Seen, begun, learner_of, not_finite, show
 from suite.training.trainer import Leg, Run, Trainer, restore, state
 from suite.types import (
     ERROR_ALONE,
     Architecture,
     BadInput,
     Cost,
+    Ends,
     Evaluation,
     Goal,
     GradientSearch,
@@ -135,18 +135,19 @@ class Search:
         self.searcher, self.trainer, self.proxy, self.seed = searcher, trainer, proxy, seed
         self.key = key(searcher, trainer, proxy, seed)
         self.answers: list[Evaluation] = []
-        self.half: Half = "weights" if searcher.bilevel else "all"
         kept = trainer.checkpoints.load(self.key)
         if kept is not None:
             searcher.load(kept["searcher"])
             self.answers = [answer_in(row) for row in kept["answers"]]
         size = proxy if kept is None else Proxy(**kept.get("proxy", asdict(proxy)))
-        self.run = begun(trainer, built(searcher, trainer.task(proxy.task), proxy, seed), size, seed)
-        self.learner = learner_of(self.run, trainer, size, seed, self.validated)
+        run = begun(trainer, built(searcher, trainer.task(proxy.task).ends, seed), size, seed)
+        self.opened: tuple[nn.Module, Proxy, Session] = (run.network, size, run.session)
+        self.learner = learner_of(run, trainer, size, seed, self.validated)
         if kept is not None:
-            restore(self.run, kept)
+            restore(run, kept)
         searcher.begin(self.learner, proxy.epochs)
         self.arch = self.answers[-1].trial.arch if self.answers else None
+        self.half: Half = "weights" if searcher.bilevel else "all"
 
     def epoch(self) -> Evaluation:
         """Train and score an epoch; its answer, which is in the checkpoint then."""
@@ -157,9 +158,8 @@ class Search:
         failure = ""
         try:
             with threads(trainer.threads):
-                self.reopen()
-                self.run.session.ready("train")
-                self.run.session.ready("valid")
+                self.session.ready("train")
+                self.session.ready("valid")
                 with trainer.metered(leg):
                     self.arch = self.arch or self.searcher.derive()  # here, as it may cost passes
                     entry = self.train(number)
@@ -184,21 +184,34 @@ class Search:
         """The proxy under which images are shown to the present network."""
         return self.learner.proxy or self.proxy
 
+    @property
+    def session(self) -> Session:
+        """The task with the present network; opened again where the searcher has put another in its place."""
+        network, size, session = self.opened
+        present = self.learner.supernet
+        assert isinstance(present, nn.Module)
+        if present is not network or self.size != size:
+            show(self.trainer, present, self.size)
+            successor = self.trainer.opened(present, self.size, self.seed)
+            successor.load(session.state())
+            session, self.learner.loss = successor, successor.loss
+            self.opened = (present, self.size, session)
+        return session
+
     def validated(self, network: Mixes) -> Validated:
         """Loss and error of what a network was told to compute, on the data set's held-out images."""
         assert isinstance(network, nn.Module)
-        self.reopen()
-        found, passes = self.run.session.score("valid"), self.run.session.size("valid")
-        return Validated(found["loss"], found["error"], passes)
+        session = self.session
+        scored = session.score("valid")
+        return Validated(scored["loss"], scored["error"], session.size("valid"))
 
     def train(self, number: int) -> dict[str, float]:
         """The steps of an epoch and the score after it; the device is waited for at its end only."""
         trainer, learner, searcher = self.trainer, self.learner, self.searcher
         learner.epoch, learner.number = number, 0
         searcher.epoch(number)
-        self.reopen()
-        session = self.run.session
-        steps, seen = session.steps(self.half), Seen(trainer.device, session)
+        session = self.session
+        steps, seen = session.steps(self.half), Seen(trainer.device)
         learner.supernet.train()
         learner.stepping = True
         try:
@@ -206,7 +219,7 @@ class Search:
                 learner.number = step
                 learner.lr = trainer.recipe.learning_rate(number * steps + step, steps, self.proxy.epochs)
                 held = cache(partial(session.held, number, step)) if searcher.bilevel else partial(same, train)
-                seen.add(searcher.step(train, held))
+                seen.add(searcher.step(train, held), session)
         finally:
             learner.stepping = False
         valid_loss, valid_error, _ = learner.scored(searcher.weights())
@@ -227,22 +240,10 @@ class Search:
             **searcher.log(),
         }
 
-    def reopen(self) -> None:
-        """Open the task's session anew where the searcher has put another network in the learner."""
-        learner, trainer = self.learner, self.trainer
-        network: object = learner.supernet
-        assert isinstance(network, nn.Module)
-        if network is self.run.network:
-            return
-        session = trainer.opened(network, self.size, self.seed)
-        session.load(self.run.session.state())
-        self.run = Run(network, learner.optimizer, session, self.run.curve)
-        learner.loss = session.loss
-
     def save(self) -> None:
         """All that going on needs."""
-        self.reopen()
-        kept = state(self.run, Leg()) | {
+        assert isinstance(self.learner.supernet, nn.Module)
+        kept = state(Run(self.learner.supernet, self.learner.optimizer, self.session), Leg()) | {
             "searcher": self.searcher.state(),
             "proxy": asdict(self.size),
             "answers": [answer_out(answer) for answer in self.answers],
@@ -255,15 +256,13 @@ def same(batch: Batch) -> Batch:
     return batch
 
 
-def built(searcher: GradientSearch, task: Task, proxy: Proxy, seed: int) -> nn.Module:
+def built(searcher: GradientSearch, ends: Ends, seed: int) -> nn.Module:
     """The network of mixtures that a searcher wants to train, on the CPU.
 
     Raises:
         BadInput: It is none.
     """
-    network: Any = searcher.build(task.ends, seed)
-    if isinstance(network, Supernet):
-        network.proxy, network.under = task.seen(network.proxy), proxy
+    network = searcher.build(ends, seed)
     if not (isinstance(network, nn.Module) and isinstance(network, Mixes)):
         raise BadInput(
             f"{type(searcher).__name__}.build must return a module with the methods of suite.networks.mixture.Mixes, "

@@ -114,11 +114,8 @@ class SupernetTrainer:
 
     def start(self, proxy: Proxy, seed: int) -> Run:
         """The run before its first epoch."""
-        task = self.trainer.task(proxy.task)
-        supernet = Supernet(
-            self.space, task.seen(proxy), ends=task.ends, seed=seed, norms=self.norms, skip_dead_edges=True
-        )
-        supernet.under = proxy
+        ends = self.trainer.task(proxy.task).ends
+        supernet = Supernet(self.space, proxy, ends=ends, seed=seed, norms=self.norms, skip_dead_edges=True)
         run = begun(self.trainer, supernet, proxy, seed)
         if self.weights is not None:
             supernet.mix(self.weights.detach().to(self.trainer.device))
@@ -129,14 +126,14 @@ class SupernetTrainer:
         began = self.trainer.clock()
         trainer, supernet, epoch = self.trainer, run.network, len(run.curve)
         assert isinstance(supernet, Supernet)
-        steps, seen = run.session.steps(), Seen(trainer.device, run.session)
+        steps, seen = run.session.steps(), Seen(trainer.device)
         supernet.train()
         for number, batch in enumerate(run.session.batches(epoch)):
             learner.lr = trainer.recipe.learning_rate(epoch * steps + number, steps, supernet.proxy.epochs)
             if self.weights is None:
                 supernet.path(self.space.sample(np.random.default_rng((seed, epoch, number))))
             passed, _ = learner.descend(batch)
-            seen.add(passed)
+            seen.add(passed, run.session)
         train_loss, train_error = seen.means()
         if not math.isfinite(train_loss):
             raise BadInput(f"supernet: {not_finite('loss', epoch, trainer.recipe)}")
@@ -151,9 +148,16 @@ class SupernetTrainer:
         )
 
 
+def show(trainer: Trainer, network: nn.Module, proxy: Proxy) -> None:
+    """Tell a supernet what it will see under a proxy, so that it counts its multiply-adds right."""
+    if isinstance(network, Supernet):
+        network.under, network.proxy = proxy, trainer.task(proxy.task).seen(network.under)
+
+
 def begun(trainer: Trainer, network: nn.Module, proxy: Proxy, seed: int) -> Run:
-    """A network of mixtures on its device, its session and the optimizer of its weights, before the first step."""
+    """A network of mixtures on its device and the optimizer of its weights, before the first step."""
     recipe = trainer.recipe
+    show(trainer, network, proxy)
     layout: Any = {"memory_format": torch.channels_last}
     network = network.to(trainer.device, **layout)
     session = trainer.opened(network, proxy, seed)
@@ -179,15 +183,14 @@ def learner_of(
 class Seen:
     """Sums over the training batches of an epoch; they stay on the device until they are asked for."""
 
-    def __init__(self, device: torch.device, session: Session) -> None:
-        self.session = session
+    def __init__(self, device: torch.device) -> None:
         self.loss, self.wrong = torch.zeros(2, device=device, dtype=torch.float64).unbind()
         self.answers = 0
 
-    def add(self, passed: Pass) -> None:
-        """One batch more."""
+    def add(self, passed: Pass, session: Session) -> None:
+        """One batch more, of a session."""
         self.loss += passed.loss.detach() * passed.batch.answers
-        self.wrong += self.session.wrong(passed.outputs, passed.batch)
+        self.wrong += session.wrong(passed.outputs, passed.batch)
         self.answers += passed.batch.answers
 
     def means(self) -> tuple[float, float]:

@@ -215,6 +215,8 @@ class Trainer:
             return self
         other = copy.copy(self)
         other.recipe = recipe
+        other.tasks = {name: task.prepared_by(recipe) for name, task in self.tasks.items()}
+        other.own = other.tasks[""]
         return other
 
     @property

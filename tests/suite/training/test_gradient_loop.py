@@ -133,7 +133,7 @@ def test_images_of_weights_and_logits_are_apart_or_the_same(bilevel, digits, tmp
 def test_batches_of_logits_are_drawn_from_their_half_anew_in_every_step(digits, tmp_path):
     trainer = Trainer(NB201, digits, resolve(RECIPE), device="cpu", threads=1, judge=False, checkpoints=tmp_path)
     search = Search(searcher(), trainer, TINY, seed=0)
-    session = search.run.session
+    session = search.session
     weights, held = halves(session.task.groups, session.places, 0)
     assert session.half_of("weights").tolist() == weights.tolist()
     assert not set(weights.tolist()) & set(held.tolist())
