@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -437,67 +437,6 @@ class Evaluator(Protocol):
         Raises:
             Unsupported: A trial cannot be answered here; nothing was trained.
         """
-        ...
-
-
-@runtime_checkable
-class Workers(Protocol):
-    """Where trials become answers, and when: a queue that several trials may be in at once.
-
-    The loop `suite.search.run` keeps them busy and owns budget and clock. docs/workers.md shows how to write one.
-    """
-
-    name: str
-
-    @property
-    def free(self) -> int:
-        """How many trials may be started now."""
-        ...
-
-    def start(self, trial: Trial) -> Cost | None:
-        """Take a trial; its cost where that is known beforehand, as on a table.
-
-        Raises:
-            Unsupported: It cannot be answered here; nothing was started.
-        """
-        ...
-
-    def next(self) -> Evaluation:
-        """The answer that completes first; waits for it. Only asked while a trial is in flight."""
-        ...
-
-    def cancel(self, trial: Trial | None = None) -> list[Evaluation]:
-        """Give up a trial, or all that are in flight; the answers that are known all the same.
-
-        What was trained stays in checkpoints, so that the same trial goes on from there.
-        """
-        ...
-
-
-@runtime_checkable
-class Staffed(Protocol):
-    """An evaluator that may have workers of its own."""
-
-    def workers(self, slots: int) -> Workers | None:
-        """Workers with up to `slots` trials in flight; None: it answers at once."""
-        ...
-
-
-@runtime_checkable
-class Streams(Protocol):
-    """An evaluator that hands out each answer as soon as it is there."""
-
-    def stream(self, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:
-        """(place among the trials, answer) in the order of completion."""
-        ...
-
-
-@runtime_checkable
-class Recalls(Protocol):
-    """An evaluator that wants to hear of answers which an earlier process was given."""
-
-    def recall(self, evaluation: Evaluation) -> None:
-        """Take an answer that was given earlier: it need not be made again."""
         ...
 
 

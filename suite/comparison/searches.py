@@ -37,12 +37,9 @@ from suite.types import (
     Proxy,
     Recommendation,
     Searcher,
-    Staffed,
     Trial,
     Unsupported,
-    Workers,
 )
-from suite.workers.mapped import Mapped
 
 MEASUREMENTS, CALIBRATIONS, STORES = "measurements.jsonl", "calibrations.json", "stores"
 """Files of measured resources and of what searchers took as their range before they began; folder of their stores."""
@@ -88,17 +85,8 @@ class Reseeded:
 
     def evaluate(self, trials: Sequence[Trial]) -> list[Evaluation]:
         """Answers that carry the trials as they were asked."""
-        answers = self.evaluator.evaluate([self.reseeded(trial) for trial in trials])
+        answers = self.evaluator.evaluate([replace(trial, seed=trial.seed + self.seed) for trial in trials])
         return [replace(answer, trial=trial) for trial, answer in zip(trials, answers, strict=True)]
-
-    def workers(self, slots: int) -> Workers | None:
-        """The evaluator's own workers, if it has some, under the seed of this repeat."""
-        inner = self.evaluator.workers(slots) if isinstance(self.evaluator, Staffed) else None
-        return inner and Mapped(inner, self.reseeded, lambda trial, answer: replace(answer, trial=trial))
-
-    def reseeded(self, trial: Trial) -> Trial:
-        """The trial as the evaluator is asked."""
-        return replace(trial, seed=trial.seed + self.seed)
 
 
 class Audited:
