@@ -33,7 +33,7 @@ class ImageShape(TypedDict):
     image_channels: int
 
 
-class Arena(Protocol):
+class Problem(Protocol):
     """A space and a data set, with answers for the search and for the judge kept apart."""
 
     space: SearchSpace
@@ -115,7 +115,7 @@ class Arena(Protocol):
         ...
 
 
-class TableArena:
+class Published:
     """A published table: the search sees validation, the judge the rest."""
 
     simulated = free_judge = True
@@ -196,7 +196,7 @@ class TableArena:
         return self.searching.stages(proxy)
 
 
-class LiveArena:
+class Trained:
     """Networks trained on images: the search sees the held-out validation split, the judge the test set."""
 
     judge = "test"
@@ -297,7 +297,7 @@ class LiveArena:
     def evaluator(
         self, view: Literal["search", "judge"], checkpoints: Path | None, pool: KnowledgePool | None = None
     ) -> LiveEvaluator:
-        """Trainings under the arena's recipe."""
+        """Trainings under the recipe of the spec."""
         return self.view(
             self.space, self.data, recipe=self.recipe, device=self.part.device, view=view,
             checkpoints=checkpoints, workers=self.part.processes or None, full=self.full, pool=pool,
@@ -320,7 +320,7 @@ class LiveArena:
         return None
 
 
-class LookedUpArena(LiveArena):
+class TrainedThenLookedUp(Trained):
     """Networks trained on images, the winner looked up in a published table at its full training."""
 
     free_judge = True
@@ -329,7 +329,7 @@ class LookedUpArena(LiveArena):
         self, part: LivePart, judge: TablePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path,
         checkpoints: Path | None,
     ) -> None:  # fmt: skip
-        self.table = TableArena(judge, space, dataset, full, base)
+        self.table = Published(judge, space, dataset, full, base)
         super().__init__(part, space, dataset, full, base, checkpoints)
         self.full, self.judge = self.table.full, f"{self.table.judge} of {self.table.name}"
         self.fingerprint += f" judged by {self.table.fingerprint}"
@@ -347,8 +347,8 @@ class LookedUpArena(LiveArena):
         return self.table.optimum(seed)
 
 
-def arena(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -> Arena:
-    """The arena of one data set of a spec; relative paths are looked up from `base` first.
+def open_problem(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -> Problem:
+    """Open the problem of one data set of a spec; relative paths are looked up from `base` first.
 
     Raises:
         BadInput: Data are missing or damaged.
@@ -356,7 +356,7 @@ def arena(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -
     """
     space, judge = SPACES[spec.space], getattr(spec, "judge", None)
     if isinstance(spec.evaluator, TablePart):
-        return TableArena(spec.evaluator, space, dataset, spec.full, base)
+        return Published(spec.evaluator, space, dataset, spec.full, base)
     if judge is not None:
-        return LookedUpArena(spec.evaluator, judge, space, dataset, spec.full, base, checkpoints)
-    return LiveArena(spec.evaluator, space, dataset, spec.full, base, checkpoints)
+        return TrainedThenLookedUp(spec.evaluator, judge, space, dataset, spec.full, base, checkpoints)
+    return Trained(spec.evaluator, space, dataset, spec.full, base, checkpoints)

@@ -19,7 +19,7 @@ from suite.data.seeding import generator
 from suite.networks.supernet import Supernet
 from suite.training.device import Diverged, pick_device, reason, threads
 from suite.training.recipe import Recipe
-from suite.training.trainer import EVALUATION_BATCH, Leg, Trainer, batches, subset
+from suite.training.trainer import EVALUATION_BATCH, Spent, Trainer, batches, subset
 from suite.types import Architecture, BadInput, Cost, Evaluation, KendallError, Proxy, Trial, Unsupported
 
 STATISTICS = ("batch", "recalibrated", "running")
@@ -126,7 +126,7 @@ class SharedEvaluator:
             known = self.known[key]
             free = Cost(0.0, self.device, None if known.cost.energy_j is None else 0.0, 0.0)
             return replace(known, trial=trial, cost=free)
-        leg, failure = Leg(), ""
+        leg, failure = Spent(), ""
         macs = float(self.trainer.macs(trial))
         shape = {"classes": self.trainer.data.classes, "image_channels": self.trainer.image_channels}
         metrics = {"params": float(self.space.params(trial.arch, trial.proxy, **shape)), "macs": macs}
@@ -143,7 +143,7 @@ class SharedEvaluator:
         return self.known[key]
 
     @torch.no_grad()
-    def error(self, trial: Trial, leg: Leg) -> float:
+    def error(self, trial: Trial, leg: Spent) -> float:
         """Of the held-out images [%]."""
         supernet, trainer, side = self.supernets[trial.seed], self.trainer, self.proxy.resolution
         for part in ("train", "valid"):
@@ -169,7 +169,7 @@ class SharedEvaluator:
             raise Diverged("diverged: the loss on the held-out images is not finite")
         return float(100 * errors / len(labels))
 
-    def recalibrate(self, network: nn.Module, seed: int, leg: Leg) -> None:
+    def recalibrate(self, network: nn.Module, seed: int, leg: Spent) -> None:
         """Running statistics anew: plain averages over batches of training images, as they are."""
         trainer = self.trainer
         places = subset(trainer.train_labels, self.proxy.samples, seed)

@@ -29,7 +29,7 @@ from suite.training.checkpoints import State
 from suite.training.device import Diverged, pick_device, reason, threads
 from suite.training.recipe import Recipe, resolve_for_supernet
 from suite.training.supernet import Seen, Stream, begun, in_order, learner_of, not_finite
-from suite.training.trainer import Leg, Trainer, batches, restore, state, subset
+from suite.training.trainer import Spent, Trainer, batches, restore, state, subset
 from suite.types import Architecture, Cost, Evaluation, GradientSearch, Proxy, Recommendation, Trial
 
 
@@ -103,7 +103,7 @@ def epochs(
         judge=False, checkpoints=checkpoints,
     )  # fmt: skip
     trainer.check_proxy(proxy)
-    search = Search(searcher, trainer, proxy, seed)
+    search = GradientRun(searcher, trainer, proxy, seed)
     lost = done - len(search.answers)
     if lost > 0:
         warnings.warn(
@@ -118,7 +118,7 @@ def epochs(
             yield answer
 
 
-class Search:
+class GradientRun:
     """A gradient search between two epochs, taken up from its checkpoint if there is one."""
 
     def __init__(self, searcher: GradientSearch, trainer: Trainer, proxy: Proxy, seed: int) -> None:
@@ -142,7 +142,7 @@ class Search:
 
     def epoch(self) -> Evaluation:
         """Train and score an epoch; its answer, which is in the checkpoint then."""
-        trainer, proxy, leg = self.trainer, self.proxy, Leg()
+        trainer, proxy, leg = self.trainer, self.proxy, Spent()
         number = len(self.answers)
         self.learner.macs = 0.0
         curve: tuple[dict[str, float], ...] = ()
@@ -169,7 +169,7 @@ class Search:
         self.save()
         return self.answers[-1]
 
-    def train(self, number: int, leg: Leg) -> dict[str, float]:
+    def train(self, number: int, leg: Spent) -> dict[str, float]:
         """The steps of an epoch and the score after it; the device is waited for at its end only."""
         trainer, proxy, learner, searcher = self.trainer, self.proxy, self.learner, self.searcher
         images = in_order(trainer, proxy, self.weights_places, self.seed, number)
@@ -189,7 +189,7 @@ class Search:
         valid_loss, valid_error = trainer.evaluate(learner.supernet, "valid", proxy.resolution, leg)
         learner.macs += float(leg.evaluated * learner.supernet.computed_macs())
         learner.supernet.path(searcher.derive())
-        _, child_error = trainer.evaluate(learner.supernet, "valid", proxy.resolution, held_out := Leg())
+        _, child_error = trainer.evaluate(learner.supernet, "valid", proxy.resolution, held_out := Spent())
         leg.evaluated += held_out.evaluated
         learner.macs += float(held_out.evaluated * learner.supernet.computed_macs())
         train_loss, train_error = seen.means()
@@ -216,7 +216,7 @@ class Search:
 
     def save(self) -> None:
         """All that going on needs."""
-        kept = state(self.run, Leg()) | {
+        kept = state(self.run, Spent()) | {
             "searcher": self.searcher.state(),
             "answers": [answer_out(answer) for answer in self.answers],
         }

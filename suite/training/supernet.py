@@ -28,7 +28,7 @@ from suite.networks.supernet import Supernet
 from suite.spaces import SearchSpace
 from suite.training.device import pick_device, threads
 from suite.training.recipe import Recipe, resolve_for_supernet
-from suite.training.trainer import Leg, Run, Trainer, batches, restore, state, subset
+from suite.training.trainer import Run, Spent, Trainer, batches, restore, state, subset
 from suite.types import BadInput, Cost, Proxy
 
 
@@ -88,7 +88,7 @@ class SupernetTrainer:
         run = self.start(proxy, seed)
         learner = learner_of(run, trainer, seed)
         supernet = learner.supernet
-        leg, key = Leg(), self.key(proxy, seed, supernet.norms)
+        leg, key = Spent(), self.key(proxy, seed, supernet.norms)
         kept = trainer.checkpoints.load(key)
         if kept is not None and len(kept["curve"]) <= stop:
             restore(run, kept)

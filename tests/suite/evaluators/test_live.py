@@ -178,7 +178,7 @@ def test_validation_and_test_images_are_not_augmented(live, digits):
     evaluator.evaluate([Trial(GOOD, replace(TINY, epochs=1))])
     assert torch.equal(evaluator.trainer.images("valid", 8), digits.valid_images)
     network = torch.nn.Flatten()
-    leg = type("Leg", (), {"evaluated": 0})()
+    leg = type("Spent", (), {"evaluated": 0})()
     errors = {evaluator.trainer.evaluate(network, "valid", 8, leg) for _ in range(2)}
     assert len(errors) == 1
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suite.training.trainer import Leg, subset
 from torch import nn
 from torch.nn import functional as F
 
@@ -28,6 +27,7 @@ from suite.spaces.condensenet import GROWTHS, STAGES, CondenseNet, count, groups
 from suite.training.device import threads
 from suite.training.gradient_loop import epochs
 from suite.training.supernet import SupernetTrainer
+from suite.training.trainer import Spent, subset
 from suite.types import BadInput, Proxy, Trial, Unsupported
 
 ALEX, DENSE = AlexNet(), CondenseNet()
@@ -603,7 +603,7 @@ def test_masks_are_condensed_by_training_and_survive_checkpoints(digits):
     trainer, run = through.trainer, through.trainer.start(trial)
     places, left = subset(trainer.train_labels, proxy.samples, 0), []
     for _ in range(proxy.epochs):
-        trainer.epoch(run, trial, places, Leg())
+        trainer.epoch(run, trial, places, Spent())
         left.append(int(masks(run.network)[-1].sum(dim=1)[0]))
     inputs = masks(run.network)[-1].shape[1]
     assert left == [kept(inputs, stage) for stage in (0, 1, 2, 3, 3, 3)]

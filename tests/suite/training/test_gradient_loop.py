@@ -10,7 +10,6 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from suite.training.trainer import Trainer, subset
 
 from searchers.darts import DARTS
 from searchers.gdas import GDAS
@@ -19,8 +18,9 @@ from suite.networks.supernet import Supernet
 from suite.records.log import Log
 from suite.spaces import SPACES
 from suite.training.device import threads
-from suite.training.gradient_loop import Search, differentiable, epochs, recommendations
+from suite.training.gradient_loop import GradientRun, differentiable, epochs, recommendations
 from suite.training.recipe import resolve
+from suite.training.trainer import Trainer, subset
 from suite.types import BadInput, Cost, Evaluation, Proxy, Trial, Unsupported
 
 NB201, CELLS = SPACES["nas_bench_201"], SPACES["darts"]
@@ -130,7 +130,7 @@ def test_images_of_weights_and_logits_are_apart_or_the_same(bilevel, digits, tmp
 
 def test_batches_of_logits_are_drawn_from_their_half_anew_in_every_step(digits, tmp_path):
     trainer = Trainer(NB201, digits, resolve(RECIPE), device="cpu", threads=1, judge=False, checkpoints=tmp_path)
-    search = Search(searcher(), trainer, TINY, seed=0)
+    search = GradientRun(searcher(), trainer, TINY, seed=0)
     assert not set(search.weights_places.tolist()) & set(search.logits_places.tolist())
     stream = search.at_random(0, steps=40)
     drawn = stream.order.split(32)
