@@ -20,7 +20,7 @@ from suite.networks.supernet import Supernet
 from suite.training.device import Diverged, pick_device, reason, threads
 from suite.training.recipe import Recipe
 from suite.training.trainer import EVALUATION_BATCH, Spent, Trainer, batches, subset
-from suite.types import Architecture, BadInput, Cost, Evaluation, KendallError, Proxy, Trial, Unsupported
+from suite.types import Architecture, BadInput, Cost, Evaluation, KendallError, Proxy, Trial, Unsupported, refuse_origin
 
 STATISTICS = ("batch", "recalibrated", "running")
 
@@ -70,10 +70,10 @@ class SharedEvaluator:
                     f"shared: supernets of {self.space.name} under {self.proxy} and of {supernet.space.name} under "
                     f"{supernet.proxy} need an evaluator each"
                 )
-            if (supernet.classes, supernet.image_channels) != (data.classes, data.image_channels):
+            if supernet.ends != data.ends:
                 raise BadInput(
-                    f"shared: a supernet for {supernet.classes} classes and {supernet.image_channels} channels cannot "
-                    f"look at {data.name}, which has {data.classes} and {data.image_channels}"
+                    f"shared: a supernet for {supernet.ends.outputs} classes and {supernet.ends.inputs} channels "
+                    f"cannot look at {data.name}, which has {data.classes} and {data.image_channels}"
                 )
             if statistics == "running" and supernet.norms.statistics != "running":
                 raise Unsupported("shared: this supernet has no running statistics; use batch or recalibrated")
@@ -102,6 +102,7 @@ class SharedEvaluator:
     def check(self, trial: Trial) -> None:
         """Raises Unsupported or BadInput if `trial` cannot be answered."""
         self.space.check(trial.arch)
+        refuse_origin(trial, self.name)
         if trial.epochs not in self.stages(trial.proxy):
             raise Unsupported(f"shared: the supernet was trained for {self.epochs} epochs, not {trial.epochs}")
         if trial.seed not in self.supernets:
@@ -128,8 +129,7 @@ class SharedEvaluator:
             return replace(known, trial=trial, cost=free)
         leg, failure = Spent(), ""
         macs = float(self.trainer.macs(trial))
-        shape = {"classes": self.trainer.data.classes, "image_channels": self.trainer.image_channels}
-        metrics = {"params": float(self.space.params(trial.arch, trial.proxy, **shape)), "macs": macs}
+        metrics = {"params": float(self.space.params(trial.arch, trial.proxy, ends=self.trainer.ends)), "macs": macs}
         try:
             with threads(self.trainer.threads):
                 metrics = {"val_error": self.error(trial, leg), **metrics}

