@@ -165,7 +165,8 @@ class InFlight:
 
     def __init__(self) -> None:
         self.count = 0
-        self.begun: dict[Trial, list[tuple[float, float, bool]]] = {}  # trial -> (completion or start [s], start, known)
+        self.begun: dict[Trial, list[tuple[float, float, bool]]] = {}
+        """Trial -> (known completion or else start [s], start [s], whether its cost is known)."""
 
     def add(self, trial: Trial, clock_s: float, cost: Cost | None) -> None:
         """Note a start at this time of the clock; the cost is None where it is not known yet."""

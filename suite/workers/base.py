@@ -64,4 +64,6 @@ class TrainingWorkers(Workers, Protocol):
 class KindOfWorkers(Protocol):
     """A constructor of workers that train."""
 
-    def __call__(self, trainer: Any, places: Sequence[Place]) -> TrainingWorkers: ...
+    def __call__(self, trainer: Any, places: Sequence[Place]) -> TrainingWorkers:
+        """Make workers that share a trainer's space and data."""
+        ...

@@ -1,4 +1,4 @@
-"""Workers whose time is simulated: an evaluator answers at once, and its answers complete when their seconds are over."""
+"""Workers whose time is simulated: an evaluator answers at once, answers complete when their seconds are over."""
 
 from __future__ import annotations
 
