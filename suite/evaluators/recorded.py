@@ -49,8 +49,8 @@ class Recorded:
 class RecordedWorkers:
     """Workers that answer from a log what is in it, in the log's order, and append what is new as it completes.
 
-    As long as an answer of the log is in flight, trials that the log does not hold wait: while a log is replayed
-    nothing is trained, and a search that is deterministic given its answers and their order goes on from its end.
+    A search that is deterministic given its answers and their order goes through the log again. What it asks then and
+    the log does not hold was in flight when the log ended: it is begun with at once, and completes after the log's end.
     """
 
     def __init__(self, workers: Workers, log: Log, *, dataset: str, run: str, phase: str) -> None:
@@ -58,19 +58,15 @@ class RecordedWorkers:
         self.dataset, self.run, self.phase = dataset, run, phase
         self.known = log.known.get(f"{phase} {dataset} {run}", {})
         self.recorded: list[tuple[int, Evaluation]] = []  # a heap of (line in the log, answer in flight)
-        self.held: list[Trial] = []
-        """Trials that wait until the log is replayed."""
 
     @property
     def free(self) -> int:
         """Number of trials that may be started now."""
-        return self.workers.free - len(self.recorded) - len(self.held)
+        return self.workers.free - len(self.recorded)
 
     @property
     def ready(self) -> bool:
-        """Whether an answer is there already; trials that waited for the log's end are started by asking."""
-        if not self.recorded:
-            self.go_on()
+        """Whether an answer is there already."""
         return bool(self.recorded) or self.workers.ready
 
     def start(self, trial: Trial) -> Cost | None:
@@ -79,16 +75,7 @@ class RecordedWorkers:
         if entries:
             heapq.heappush(self.recorded, entries.popleft())
             return None
-        if self.recorded:
-            self.held.append(trial)
-            return None
-        self.go_on()
         return self.workers.start(trial)
-
-    def go_on(self) -> None:
-        """Start what waited for the log's end."""
-        while self.held:
-            self.workers.start(self.held.pop(0))
 
     def next(self) -> Evaluation:
         """The first answer in the log of those in flight, or the first new one to complete, now in the log."""
@@ -97,7 +84,6 @@ class RecordedWorkers:
             if isinstance(self.workers, Remembers):
                 self.workers.recall(evaluation)
             return evaluation
-        self.go_on()
         evaluation = self.workers.next()
         self.log.append(self.dataset, self.run, self.phase, evaluation)
         return evaluation
@@ -111,7 +97,6 @@ class RecordedWorkers:
             else:
                 kept.append(entry)
         self.recorded = kept[::-1]
-        self.held = [] if trial is None else [other for other in self.held if other != trial]
         return self.workers.cancel(trial)
 
 

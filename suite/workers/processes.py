@@ -50,6 +50,8 @@ PATIENCE = 20.0
 """Multiple of its expected seconds after which a training is taken to hang."""
 LEAST_PATIENCE_S = 120.0
 """Seconds that every training may take: starting up and compiling are in them."""
+LONGEST_WAIT_S = 3600.0
+"""Seconds after which the time limits are looked at again; a system call takes no more than some weeks."""
 
 Settings: TypeAlias = tuple[int, dict[str, Any]]
 """Number of a trainer and all that a process needs to make it."""
@@ -142,6 +144,7 @@ class Processes:
         """All that a process at a place needs to make the trainer."""
         trainer = self.trainer
         return self.number, {
+            "made_by": type(trainer),
             "recipe": trainer.recipe,
             "device": str(device_of(place)),
             "threads": trainer.threads,
@@ -342,7 +345,7 @@ class Crew:
             return
         left = [worker.limit_s - worker.seconds for worker in heard.values() if worker.asked is not None]
         shortest = min(left, default=math.inf)
-        said = wait(list(heard), None if math.isinf(shortest) else max(0.0, shortest))
+        said = wait(list(heard), min(max(0.0, shortest), LONGEST_WAIT_S))
         for pipe in said:
             worker = heard[pipe]  # type: ignore[index]
             if worker in worker.site.workers:
@@ -826,7 +829,7 @@ def made(
     if not settings["judge"]:
         nothing = torch.empty(0, dtype=torch.uint8)
         images = replace(images, test_images=nothing, test_labels=nothing)
-    trainer = Trainer(space, images, **settings)
+    trainer: Trainer = settings.pop("made_by")(space, images, **settings)
     trainer.resized = resized
     if clock is not None:
         share_time(trainer, *clock)
