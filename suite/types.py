@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -437,6 +437,60 @@ class Evaluator(Protocol):
         Raises:
             Unsupported: A trial cannot be answered here; nothing was trained.
         """
+        ...
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """An evaluator that hands over each answer as soon as it is done; optional."""
+
+    def stream(self, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:
+        """Pairs of (place among the trials, answer) in the order of completion."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """Evaluators and workers that make use of answers given earlier; optional."""
+
+    def recall(self, evaluation: Evaluation) -> None:
+        """Take in an answer that was given earlier, by this object or another."""
+        ...
+
+
+@runtime_checkable
+class Workers(Protocol):
+    """Where trials become answers, and when: some are started, the first to complete is handed over.
+
+    Kinds of them are in `suite.workers`, their contract in docs/workers.md. They keep no clock: the loop does.
+    """
+
+    name: str
+
+    @property
+    def free(self) -> int:
+        """Number of trials that may be started now."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether `next` has an answer without waiting for another process."""
+        ...
+
+    def start(self, trial: Trial) -> Cost | None:
+        """Begin with a trial; its cost where that is known before it is done, as on a table.
+
+        Raises:
+            Unsupported: The trial cannot be answered here.
+        """
+        ...
+
+    def next(self) -> Evaluation:
+        """Wait for the first trial in flight that completes; one must be in flight."""
+        ...
+
+    def cancel(self, trial: Trial | None = None) -> list[Evaluation]:
+        """Drop a trial in flight, or all of them; what those that were at work took so far."""
         ...
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from suite.records.log import Log
-from suite.types import Evaluation, Evaluator, Trial
+from suite.types import Cost, Evaluation, Evaluator, Remembers, Streams, Trial, Workers
 
 
 class Recorded:
@@ -35,10 +35,9 @@ class Recorded:
         for place, trial in enumerate(trials):
             recorded = self.known.get(trial)
             if recorded:
-                evaluation = recorded.popleft()
-                recall = getattr(self.evaluator, "recall", None)
-                if recall is not None:
-                    recall(evaluation)
+                _, evaluation = recorded.popleft()
+                if isinstance(self.evaluator, Remembers):
+                    self.evaluator.recall(evaluation)
                 yield place, evaluation
             else:
                 new.append(place)
@@ -47,9 +46,62 @@ class Recorded:
             yield new[k], evaluation
 
 
+class RecordedWorkers:
+    """Workers that answer from a log what is in it, in the log's order, and append what is new as it completes.
+
+    A search that is deterministic given its answers and their order goes through the log again. What it asks then and
+    the log does not hold was in flight when the log ended: it is begun with at once, and completes after the log's end.
+    """
+
+    def __init__(self, workers: Workers, log: Log, *, dataset: str, run: str, phase: str) -> None:
+        self.workers, self.log, self.name = workers, log, workers.name
+        self.dataset, self.run, self.phase = dataset, run, phase
+        self.known = log.known.get(f"{phase} {dataset} {run}", {})
+        self.recorded: list[tuple[int, Evaluation]] = []  # a heap of (line in the log, answer in flight)
+
+    @property
+    def free(self) -> int:
+        """Number of trials that may be started now."""
+        return self.workers.free - len(self.recorded)
+
+    @property
+    def ready(self) -> bool:
+        """Whether an answer is there already."""
+        return bool(self.recorded) or self.workers.ready
+
+    def start(self, trial: Trial) -> Cost | None:
+        """Look a trial up in the log, or begin with it."""
+        entries = self.known.get(trial)
+        if entries:
+            heapq.heappush(self.recorded, entries.popleft())
+            return None
+        return self.workers.start(trial)
+
+    def next(self) -> Evaluation:
+        """The first answer in the log of those in flight, or the first new one to complete, now in the log."""
+        if self.recorded:
+            _, evaluation = heapq.heappop(self.recorded)
+            if isinstance(self.workers, Remembers):
+                self.workers.recall(evaluation)
+            return evaluation
+        evaluation = self.workers.next()
+        self.log.append(self.dataset, self.run, self.phase, evaluation)
+        return evaluation
+
+    def cancel(self, trial: Trial | None = None) -> list[Evaluation]:
+        """Drop a trial in flight, or all; answers of the log that nobody waited for are left for the next asking."""
+        kept = []
+        for entry in sorted(self.recorded, reverse=True):
+            if trial is None or entry[1].trial == trial:
+                self.known[entry[1].trial].appendleft(entry)
+            else:
+                kept.append(entry)
+        self.recorded = kept[::-1]
+        return self.workers.cancel(trial)
+
+
 def stream(evaluator: Evaluator, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:
     """(place, answer) as they complete, if the evaluator can say so; else all in order."""
     if not trials:
         return iter(())
-    own: Any = getattr(evaluator, "stream", None)
-    return own(trials) if own is not None else iter(enumerate(evaluator.evaluate(trials)))
+    return evaluator.stream(trials) if isinstance(evaluator, Streams) else iter(enumerate(evaluator.evaluate(trials)))

@@ -29,7 +29,7 @@ from suite.spaces import SearchSpace
 from suite.tasks.base import Session
 from suite.training.device import pick_device, threads
 from suite.training.recipe import Recipe, resolve_for_supernet
-from suite.training.trainer import Leg, Run, Trainer, restore, state
+from suite.training.trainer import Run, Spent, Trainer, restore, state
 from suite.types import BadInput, Cost, Proxy
 
 
@@ -90,7 +90,7 @@ class SupernetTrainer:
         learner = learner_of(run, trainer, proxy, seed)
         assert isinstance(run.network, Supernet)
         supernet = run.network
-        leg, key = Leg(), self.key(proxy, seed, supernet.norms)
+        leg, key = Spent(), self.key(proxy, seed, supernet.norms)
         kept = trainer.checkpoints.load(key)
         if kept is not None and len(kept["curve"]) <= stop:
             restore(run, kept)
