@@ -116,6 +116,17 @@ def test_what_is_no_recipe_is_that_networks_failure(live, chosen, why):
     assert math.isfinite(good.metrics["val_error"])
 
 
+@pytest.mark.slow
+def test_processes_answer_as_one_does(live):
+    trials = [Trial(arch(**chosen), TINY) for chosen in ({"lr": 0.02}, {"batch_size": 1}, {"batch_size": 32})]
+    side_by_side = live(workers=2)
+    try:
+        answers = side_by_side.evaluate(trials)
+    finally:
+        side_by_side.close()
+    assert [told(answer) for answer in answers] == [told(answer) for answer in live().evaluate(trials)]
+
+
 def test_a_learning_rate_that_diverges_is_that_networks_failure(live):
     wild = Joint(SPACES["nas_bench_201"], [options("lr", [1e30, 0.1])])
     bad, good = live(wild).evaluate([Trial((*CELL, 0), TINY), Trial((*CELL, 1), TINY)])
