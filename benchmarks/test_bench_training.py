@@ -177,7 +177,7 @@ def test_batches_of_augmented_images_on_one_core(capsys, tmp_path, side):
     data = images_like_cifar10(2048, side)
     trainer = Trainer(SPACE, data, Recipe(), device="cpu", threads=1, judge=False, checkpoints=tmp_path)
     proxy = Proxy(1, 4, side)
-    plain, compiled = trainer.augmentation(proxy), trainer.augmentation(proxy)
+    plain, compiled = (trainer.opened(torch.nn.Identity(), proxy, 0).augmentation for _ in range(2))
     compiled.compile()
     order = torch.randperm(len(data.train_labels))
 

@@ -335,6 +335,10 @@ class TrainedThenLookedUp(Trained):
         """As the table has it."""
         return self.table.judge_error(answer)
 
+    def full_runs(self, arch: Architecture) -> int:  # type: ignore[override]
+        """What the table holds."""
+        return self.table.full_runs(arch)
+
     def optimum(self, seed: int) -> float:
         """The best in the table."""
         return self.table.optimum(seed)

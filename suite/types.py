@@ -126,6 +126,8 @@ class Proxy:
     """Fraction of the training images, in (0, 1]."""
     cells: int | None = None
     """Depth, where the space allows it; None is the space's own."""
+    task: str = ""
+    """What networks are asked, one of `suite.tasks.TASKS`; "" is the board's own task."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "channels", "resolution", "cells"):
@@ -139,7 +141,12 @@ class Proxy:
 
     def __str__(self) -> str:
         depth = "" if self.cells is None else f" n{self.cells}"
-        return f"e{self.epochs} c{self.channels} r{self.resolution} s{self.samples:.6g}{depth}"
+        task = f" {self.task}" if self.task else ""
+        return f"e{self.epochs} c{self.channels} r{self.resolution} s{self.samples:.6g}{depth}{task}"
+
+    def __repr__(self) -> str:  # the board's own task is not written: keys of what is kept are made of this
+        values = (f"{name}={value!r}" for name, value in vars(self).items() if name != "task" or value)
+        return f"Proxy({', '.join(values)})"
 
 
 POOL = "pool"

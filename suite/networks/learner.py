@@ -16,22 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from suite.data.seeding import generator
+from suite.networks.batch import Batch, Loss, cross_entropy
 from suite.networks.mixture import BATCH, EACH, Mixes
 from suite.networks.supernet import inherit
 from suite.types import Architecture, BadInput, Proxy, Unsupported
 
+__all__ = ["Batch", "Learner", "Pass"]
+
 INPUTS, WEIGHTS = 1, 1
 """Forward passes that a gradient counts as: what the inputs take, and what the weights take on top."""
-
-
-class Batch(NamedTuple):
-    """Images as the network sees them, shape (n, channels, side, side), and their labels, shape (n,)."""
-
-    images: Tensor
-    labels: Tensor
 
 
 @dataclass(frozen=True)
@@ -39,15 +34,15 @@ class Pass:
     """A batch that went through the network."""
 
     loss: Tensor
-    """Mean cross-entropy, a scalar, with its graph."""
-    logits: Tensor
-    """Shape (n, classes), float32."""
-    labels: Tensor
-    """Shape (n,)."""
+    """The task's mean loss, a scalar, with its graph."""
+    outputs: Tensor
+    """What the network gave, float32; logits of shape (n, classes) where the task is to tell classes apart."""
+    batch: Batch
+    """What it was given."""
     macs: float
     """Multiply-adds of the forward pass."""
     losses: Tensor | None = None
-    """Cross-entropy of each example, shape (n,), with its graph, where it was asked for."""
+    """The loss of each target, shape (n,), with its graph, where it was asked for."""
 
 
 class Validated(NamedTuple):
@@ -68,7 +63,7 @@ class Learner:
         optimizer: Of all its weights.
         seed: Of all chance.
         grad_clip: Largest norm of the weights' gradient in a step; 0: any.
-        label_smoothing: Of the cross-entropy.
+        loss: The task's: `Session.loss`.
         half: Whether forward passes are in bfloat16.
         proxy: Size and schedule under which the loop shows images to the network; None outside a loop.
         validate: Evaluates the network on the search's held-out images; None outside a loop.
@@ -76,11 +71,11 @@ class Learner:
 
     def __init__(
         self, supernet: Mixes, optimizer: torch.optim.SGD,
-        *, seed: int, grad_clip: float = 0.0, label_smoothing: float = 0.0, half: bool = False,
+        *, seed: int, grad_clip: float = 0.0, loss: Loss = cross_entropy, half: bool = False,
         proxy: Proxy | None = None, validate: Callable[[Mixes], Validated] | None = None,
     ) -> None:  # fmt: skip
         self.seed = seed
-        self.grad_clip, self.label_smoothing, self.half = grad_clip, label_smoothing, half
+        self.grad_clip, self.loss, self.half = grad_clip, loss, half
         self.proxy, self.validate = proxy, validate
         self.take(supernet, optimizer)
         self.macs = 0.0
@@ -233,7 +228,7 @@ class Learner:
         """The loss of a mixture, normalised by the batch; running statistics stay as they are.
 
         Args:
-            batch: Images and labels.
+            batch: Inputs and targets.
             mixture: As in `Supernet.mix`; None: what the supernet was last told to compute.
             mask: As there.
             each: Give the loss of each example too, `Pass.losses`.
@@ -263,7 +258,7 @@ class Learner:
         Weights that had no part in the pass are neither changed nor decayed.
 
         Args:
-            batch: Images and labels.
+            batch: Inputs and targets.
             mixture: As in `forward`; detached, unless `also` asks for its gradient.
             mask: As in `forward`.
             penalty: A scalar that is added to the loss.
@@ -292,17 +287,14 @@ class Learner:
         if mixture is not None:
             self.supernet.mix(mixture, mask)
         with torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext():
-            logits = self.supernet(batch.images)
-        logits = logits.float() if self.half else logits
-        macs = float(len(batch.labels) * self.supernet.computed_macs())
+            outputs = self.supernet(batch.inputs)
+        outputs = outputs.float() if self.half else outputs
+        macs = float(batch.size * self.supernet.computed_macs())
         self.macs += macs
-        losses = None
-        if each:
-            losses = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing, reduction="none")
-            loss = losses.mean()
-        else:
-            loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
-        return Pass(loss, logits, batch.labels, macs, losses)
+        if not each:
+            return Pass(self.loss(outputs, batch), outputs, batch, macs)
+        losses = self.loss(outputs, batch, each=True)
+        return Pass(losses.mean(), outputs, batch, macs, losses)
 
     @contextmanager
     def still(self) -> Iterator[None]:

@@ -155,6 +155,8 @@ class Supernet(nn.Module):
         if self.whole is not space and self.mixes:
             self.valid &= allowed_options(space, self.shape[1])
         self.mixture: Mixture | None = None
+        self.under = proxy
+        """The proxy that it was asked for; a task may show it smaller images. Whoever trains it says so."""
         self.epochs = proxy.epochs
         """For how many its weights were trained; whoever trains it says so."""
 

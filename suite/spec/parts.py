@@ -14,6 +14,7 @@ from suite.search import Budget
 from suite.spaces import SPACES, SearchSpace
 from suite.spaces.joint import Choice, Joint, grid, options
 from suite.tables import TABLES
+from suite.tasks import OWN, TASKS
 from suite.training.recipe import check_keys
 from suite.types import JSON, BadInput, Goal, Proxy, nearest
 
@@ -27,6 +28,13 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def known_task(name: str | None) -> str | None:
+    """A task's name; the board's own task has none, so that a proxy has one name."""
+    if name is not None and name not in TASKS:
+        raise ValueError(f"no task {name!r}: {nearest(name, TASKS)}")
+    return None if name == OWN else name
+
+
 class ProxyPart(Part):
     """A proxy, as in `suite.types.Proxy`; what is left out is as in the space's full training."""
 
@@ -36,11 +44,16 @@ class ProxyPart(Part):
     """None: the side of the data set's images."""
     samples: float = Field(default=1.0, gt=0, le=1)
     cells: int | None = Field(default=None, ge=1)
+    task: str | None = None
+    """What networks are asked, one of `suite.tasks.TASKS`; None: the board's own task."""
+
+    _task = field_validator("task")(known_task)
 
     def proxy(self, space: SearchSpace, side: int) -> Proxy:
         """As the suite's type, for images of this side [pixels]."""
         epochs, channels = self.epochs or space.full.epochs, self.channels or space.full.channels
-        return space.canonical(Proxy(epochs, channels, self.resolution or side, self.samples, self.cells))
+        resolution, task = self.resolution or side, self.task or ""
+        return space.canonical(Proxy(epochs, channels, resolution, self.samples, self.cells, task))
 
 
 class TablePart(Part):
@@ -184,6 +197,14 @@ class Common(Part):
     joint: dict[str, ChoicePart] | None = None
     """Decisions on training beside those of the space: a key of the recipe = its values; None: the recipe is fixed."""
 
+    @field_validator("full")
+    @classmethod
+    def own_task(cls, full: ProxyPart) -> ProxyPart:
+        """Judges score on the board's own task."""
+        if full.task is not None:
+            raise ValueError(f"the full setting is of the board's own task, {OWN}, not of {full.task}; leave task out")
+        return full
+
     @field_validator("datasets")
     @classmethod
     def each_once(cls, names: list[str]) -> list[str]:
@@ -322,10 +343,14 @@ class StudyProxyPart(Part):
     resolution: Ints | None = None
     samples: Shares = [1.0]
     cells: Ints | None = None
+    task: str | None = None
+    """What networks are asked; None: the board's own task."""
     stages: Ints | None = None
     """Epochs of each training at which it is read too; those beyond its schedule are left out."""
     econas: list[str] | None = None
     """EcoNAS's notation, instead of epochs, channels, resolution and samples."""
+
+    _task = field_validator("task")(known_task)
 
     @field_validator("epochs", "channels", "resolution", "samples", "cells", "stages", "econas", mode="before")
     @classmethod

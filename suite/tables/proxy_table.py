@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from suite.spaces import named
 from suite.tables import log
+from suite.tables.base import PROXY
 from suite.types import BadInput, Proxy
 
 if TYPE_CHECKING:
@@ -61,5 +62,5 @@ def frame(source: Path | None) -> tuple[pd.DataFrame, dict[str, str]]:
     if not stages:
         return whole, about
     both = pd.concat([whole, pd.DataFrame(stages)], ignore_index=True)
-    key = ["architecture", "epochs", "channels", "resolution", "samples", "cells", "stage", "dataset", "split", "seed"]
+    key = ["architecture", *PROXY, "stage", "dataset", "split", "seed"]
     return both.drop_duplicates(key), about

@@ -17,24 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from suite.data.images import ImageData
-from suite.data.seeding import generator
 from suite.networks.learner import Batch, Validated
 from suite.networks.mixture import Mixes
+from suite.networks.supernet import Supernet
 from suite.pareto import Incumbents
+from suite.tasks.base import Half, Task
 from suite.training.checkpoints import State
 from suite.training.device import Diverged, pick_device, reason, threads
 from suite.training.recipe import Recipe, resolve_for_supernet
-from suite.training.supernet import Seen, Stream, begun, in_order, learner_of, not_finite
-from suite.training.trainer import Leg, Run, Trainer, batches, restore, state, subset
+from suite.training.supernet import Seen, begun, learner_of, not_finite
+from suite.training.trainer import Leg, Run, Trainer, restore, state
 from suite.types import (
     ERROR_ALONE,
     Architecture,
     BadInput,
     Cost,
-    Ends,
     Evaluation,
     Goal,
     GradientSearch,
@@ -135,21 +135,18 @@ class Search:
         self.searcher, self.trainer, self.proxy, self.seed = searcher, trainer, proxy, seed
         self.key = key(searcher, trainer, proxy, seed)
         self.answers: list[Evaluation] = []
+        self.half: Half = "weights" if searcher.bilevel else "all"
         kept = trainer.checkpoints.load(self.key)
         if kept is not None:
             searcher.load(kept["searcher"])
             self.answers = [answer_in(row) for row in kept["answers"]]
-        run = begun(trainer, built(searcher, trainer.ends, seed))
         size = proxy if kept is None else Proxy(**kept.get("proxy", asdict(proxy)))
-        self.learner = learner_of(run, trainer, size, seed, self.validated)
+        self.run = begun(trainer, built(searcher, trainer.task(proxy.task), proxy, seed), size, seed)
+        self.learner = learner_of(self.run, trainer, size, seed, self.validated)
         if kept is not None:
-            restore(run, kept)
+            restore(self.run, kept)
         searcher.begin(self.learner, proxy.epochs)
         self.arch = self.answers[-1].trial.arch if self.answers else None
-        places = subset(trainer.train_labels, proxy.samples, seed)
-        self.weights_places = self.logits_places = places
-        if searcher.bilevel:
-            self.weights_places, self.logits_places = halves(trainer.train_labels, places, seed)
 
     def epoch(self) -> Evaluation:
         """Train and score an epoch; its answer, which is in the checkpoint then."""
@@ -160,8 +157,9 @@ class Search:
         failure = ""
         try:
             with threads(trainer.threads):
-                for part in ("train", "valid"):
-                    trainer.images(part, self.size.resolution)
+                self.reopen()
+                self.run.session.ready("train")
+                self.run.session.ready("valid")
                 with trainer.metered(leg):
                     self.arch = self.arch or self.searcher.derive()  # here, as it may cost passes
                     entry = self.train(number)
@@ -189,25 +187,25 @@ class Search:
     def validated(self, network: Mixes) -> Validated:
         """Loss and error of what a network was told to compute, on the data set's held-out images."""
         assert isinstance(network, nn.Module)
-        loss, error = self.trainer.evaluate(network, "valid", self.size.resolution, leg := Leg())
-        return Validated(loss, error, leg.evaluated)
+        self.reopen()
+        found, passes = self.run.session.score("valid"), self.run.session.size("valid")
+        return Validated(found["loss"], found["error"], passes)
 
     def train(self, number: int) -> dict[str, float]:
         """The steps of an epoch and the score after it; the device is waited for at its end only."""
         trainer, learner, searcher = self.trainer, self.learner, self.searcher
         learner.epoch, learner.number = number, 0
         searcher.epoch(number)
-        images = in_order(trainer, self.size, self.weights_places, self.seed, number)
-        others = self.at_random(number, len(images)) if searcher.bilevel else None
-        seen = Seen(trainer.device)
+        self.reopen()
+        session = self.run.session
+        steps, seen = session.steps(self.half), Seen(trainer.device, session)
         learner.supernet.train()
         learner.stepping = True
         try:
-            for step in range(len(images)):
+            for step, train in enumerate(session.batches(number, self.half)):
                 learner.number = step
-                learner.lr = trainer.recipe.learning_rate(number * len(images) + step, len(images), self.proxy.epochs)
-                train = images[step]
-                held = cache(partial(others.__getitem__, step)) if others else partial(same, train)
+                learner.lr = trainer.recipe.learning_rate(number * steps + step, steps, self.proxy.epochs)
+                held = cache(partial(session.held, number, step)) if searcher.bilevel else partial(same, train)
                 seen.add(searcher.step(train, held))
         finally:
             learner.stepping = False
@@ -229,17 +227,22 @@ class Search:
             **searcher.log(),
         }
 
-    def at_random(self, epoch: int, steps: int) -> Stream:
-        """A batch of the logits' images for each step, drawn anew from all of them: with replacement across steps."""
-        places, size = self.logits_places, min(self.trainer.recipe.batch_size, len(self.logits_places))
-        rng = generator(self.seed, epoch, "held order")
-        order = torch.cat([places[torch.randperm(len(places), generator=rng)[:size]] for _ in range(steps)])
-        return Stream(self.trainer, self.size, order, batches(len(order), size), self.seed, epoch, "held")
+    def reopen(self) -> None:
+        """Open the task's session anew where the searcher has put another network in the learner."""
+        learner, trainer = self.learner, self.trainer
+        network: object = learner.supernet
+        assert isinstance(network, nn.Module)
+        if network is self.run.network:
+            return
+        session = trainer.opened(network, self.size, self.seed)
+        session.load(self.run.session.state())
+        self.run = Run(network, learner.optimizer, session, self.run.curve)
+        learner.loss = session.loss
 
     def save(self) -> None:
         """All that going on needs."""
-        assert isinstance(self.learner.supernet, nn.Module)
-        kept = state(Run(self.learner.supernet, self.learner.optimizer), Leg()) | {
+        self.reopen()
+        kept = state(self.run, Leg()) | {
             "searcher": self.searcher.state(),
             "proxy": asdict(self.size),
             "answers": [answer_out(answer) for answer in self.answers],
@@ -252,29 +255,15 @@ def same(batch: Batch) -> Batch:
     return batch
 
 
-def halves(labels: Tensor, places: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """The images of the weights and those of the logits: disjoint, half of `places` each, of each class too.
-
-    Args:
-        labels: Of all images, shape (n,).
-        places: Which to halve; the first half has one more if their number is odd.
-        seed: Of the drawing.
-
-    >>> [half.tolist() for half in halves(torch.tensor([0, 0, 1, 1]), torch.arange(4), seed=0)]
-    [[1, 3], [0, 2]]
-    """
-    mixed = places[torch.randperm(len(places), generator=generator(seed, "halves"))]
-    by_class = mixed[labels[mixed].sort(stable=True).indices]
-    return by_class[::2].sort().values, by_class[1::2].sort().values
-
-
-def built(searcher: GradientSearch, ends: Ends, seed: int) -> nn.Module:
+def built(searcher: GradientSearch, task: Task, proxy: Proxy, seed: int) -> nn.Module:
     """The network of mixtures that a searcher wants to train, on the CPU.
 
     Raises:
         BadInput: It is none.
     """
-    network = searcher.build(ends, seed)
+    network: Any = searcher.build(task.ends, seed)
+    if isinstance(network, Supernet):
+        network.proxy, network.under = task.seen(network.proxy), proxy
     if not (isinstance(network, nn.Module) and isinstance(network, Mixes)):
         raise BadInput(
             f"{type(searcher).__name__}.build must return a module with the methods of suite.networks.mixture.Mixes, "

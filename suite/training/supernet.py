@@ -21,15 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from suite.data.images import ImageData
-from suite.data.seeding import generator
-from suite.networks.learner import Batch, Learner, Pass, Validated
+from suite.networks.learner import Learner, Pass, Validated
 from suite.networks.mixture import Mixes
 from suite.networks.operations import Norms
 from suite.networks.supernet import Supernet
 from suite.spaces import SearchSpace
+from suite.tasks.base import Session
 from suite.training.device import pick_device, threads
 from suite.training.recipe import Recipe, resolve_for_supernet
-from suite.training.trainer import Leg, Run, Trainer, batches, restore, state, subset
+from suite.training.trainer import Leg, Run, Trainer, restore, state
 from suite.types import BadInput, Cost, Proxy
 
 
@@ -96,12 +96,11 @@ class SupernetTrainer:
             restore(run, kept)
             vars(leg).update(kept["leg"])
             learner.macs = kept["macs"]
-        places = subset(trainer.train_labels, proxy.samples, seed)
         with threads(trainer.threads):
             while len(run.curve) < stop:
-                trainer.images("train", proxy.resolution)
+                run.session.ready("train")
                 with trainer.metered(leg):
-                    self.epoch(run, learner, places, seed)
+                    self.epoch(run, learner, seed)
                 trainer.checkpoints.save(key, state(run, leg) | {"macs": learner.macs})
         supernet.epochs = stop
         cost = Cost(leg.device_s, trainer.device_name, leg.energy_j, learner.macs)
@@ -115,27 +114,28 @@ class SupernetTrainer:
 
     def start(self, proxy: Proxy, seed: int) -> Run:
         """The run before its first epoch."""
+        task = self.trainer.task(proxy.task)
         supernet = Supernet(
-            self.space, proxy, ends=self.trainer.ends, seed=seed, norms=self.norms, skip_dead_edges=True
+            self.space, task.seen(proxy), ends=task.ends, seed=seed, norms=self.norms, skip_dead_edges=True
         )
-        run = begun(self.trainer, supernet)
+        supernet.under = proxy
+        run = begun(self.trainer, supernet, proxy, seed)
         if self.weights is not None:
             supernet.mix(self.weights.detach().to(self.trainer.device))
         return run
 
-    def epoch(self, run: Run, learner: Learner, places: Tensor, seed: int) -> None:
+    def epoch(self, run: Run, learner: Learner, seed: int) -> None:
         """One epoch, added to the curve. Weights off a batch's path are left alone."""
         began = self.trainer.clock()
         trainer, supernet, epoch = self.trainer, run.network, len(run.curve)
         assert isinstance(supernet, Supernet)
-        images = in_order(trainer, supernet.proxy, places, seed, epoch)
-        seen = Seen(trainer.device)
+        steps, seen = run.session.steps(), Seen(trainer.device, run.session)
         supernet.train()
-        for number in range(len(images)):
-            learner.lr = trainer.recipe.learning_rate(epoch * len(images) + number, len(images), supernet.proxy.epochs)
+        for number, batch in enumerate(run.session.batches(epoch)):
+            learner.lr = trainer.recipe.learning_rate(epoch * steps + number, steps, supernet.proxy.epochs)
             if self.weights is None:
                 supernet.path(self.space.sample(np.random.default_rng((seed, epoch, number))))
-            passed, _ = learner.descend(images[number])
+            passed, _ = learner.descend(batch)
             seen.add(passed)
         train_loss, train_error = seen.means()
         if not math.isfinite(train_loss):
@@ -151,16 +151,17 @@ class SupernetTrainer:
         )
 
 
-def begun(trainer: Trainer, network: nn.Module) -> Run:
-    """A network of mixtures on its device and the optimizer of its weights, before the first step."""
+def begun(trainer: Trainer, network: nn.Module, proxy: Proxy, seed: int) -> Run:
+    """A network of mixtures on its device, its session and the optimizer of its weights, before the first step."""
     recipe = trainer.recipe
     layout: Any = {"memory_format": torch.channels_last}
     network = network.to(trainer.device, **layout)
+    session = trainer.opened(network, proxy, seed)
     optimizer = torch.optim.SGD(
-        network.parameters(),
+        [*network.parameters(), *session.modules.to(trainer.device).parameters()],
         lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
     )  # fmt: skip
-    return Run(network, optimizer)
+    return Run(network, optimizer, session)
 
 
 def learner_of(
@@ -171,60 +172,28 @@ def learner_of(
     assert isinstance(run.optimizer, torch.optim.SGD)
     return Learner(
         run.network, run.optimizer, seed=seed, grad_clip=trainer.recipe.grad_clip,
-        label_smoothing=trainer.recipe.label_smoothing, half=trainer.half, proxy=proxy, validate=validate,
+        loss=run.session.loss, half=trainer.half, proxy=proxy, validate=validate,
     )  # fmt: skip
-
-
-class Stream:
-    """Batches of training images that follow one another, augmented; all chance is drawn at once.
-
-    Args:
-        trainer: Whose images and recipe.
-        proxy: Which resolution.
-        order: Places of the images, batch after batch.
-        steps: Which of `order` are a batch.
-        key: Of the chance of the augmentation.
-    """
-
-    def __init__(
-        self, trainer: Trainer, proxy: Proxy, order: Tensor, steps: Sequence[slice], *key: int | str
-    ) -> None:  # fmt: skip
-        self.pool, self.labels = trainer.images("train", proxy.resolution), trainer.labels["train"]
-        self.augmentation = trainer.augmentation(proxy)
-        self.order, self.steps = order.to(trainer.device, non_blocking=True), steps
-        self.drawn = self.augmentation.draw(len(order), *key)
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __getitem__(self, number: int) -> Batch:
-        chosen = self.order[self.steps[number]]
-        return Batch(self.augmentation(self.pool[chosen], self.drawn, self.steps[number]), self.labels[chosen])
-
-
-def in_order(trainer: Trainer, proxy: Proxy, places: Tensor, seed: int, epoch: int) -> Stream:
-    """Each image once, in the order of this epoch."""
-    order = places[torch.randperm(len(places), generator=generator(seed, epoch, "order"))]
-    return Stream(trainer, proxy, order, batches(len(order), trainer.recipe.batch_size), seed, epoch)
 
 
 class Seen:
     """Sums over the training batches of an epoch; they stay on the device until they are asked for."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, session: Session) -> None:
+        self.session = session
         self.loss, self.wrong = torch.zeros(2, device=device, dtype=torch.float64).unbind()
-        self.images = 0
+        self.answers = 0
 
     def add(self, passed: Pass) -> None:
         """One batch more."""
-        self.loss += passed.loss.detach() * len(passed.labels)
-        self.wrong += (passed.logits.detach().argmax(1) != passed.labels).sum()
-        self.images += len(passed.labels)
+        self.loss += passed.loss.detach() * passed.batch.answers
+        self.wrong += self.session.wrong(passed.outputs, passed.batch)
+        self.answers += passed.batch.answers
 
     def means(self) -> tuple[float, float]:
         """Loss, and error [%]."""
         loss, wrong = torch.stack([self.loss, self.wrong]).tolist()
-        return loss / self.images, 100 * wrong / self.images
+        return loss / self.answers, 100 * wrong / self.answers
 
 
 def not_finite(what: str, epoch: int, recipe: Recipe) -> str:

@@ -18,10 +18,11 @@ from suite.networks.learner import Batch, Learner
 from suite.networks.supernet import Supernet
 from suite.records.log import Log
 from suite.spaces import SPACES
+from suite.tasks.images import halves, subset
 from suite.training.device import threads
 from suite.training.gradient_loop import Search, differentiable, epochs, recommendations
 from suite.training.recipe import resolve
-from suite.training.trainer import Trainer, subset
+from suite.training.trainer import Trainer
 from suite.types import BadInput, Cost, Ends, Evaluation, Proxy, Trial, Unsupported
 
 NB201, CELLS = SPACES["nas_bench_201"], SPACES["darts"]
@@ -100,7 +101,7 @@ def test_the_score_is_the_mixtures_on_the_held_out_images(whole, digits):
     search, found, _ = whole
     supernet = search.learner.supernet.eval()
     trainer = Trainer(NB201, digits, resolve(RECIPE), device="cpu", threads=1, judge=False, checkpoints=whole[2])
-    x = trainer.augmentation(TINY).normalise(digits.valid_images)
+    x = trainer.opened(supernet, TINY, 0).look("valid", slice(None)).inputs
     with torch.no_grad():
         for name, network in (("val_error", supernet.mix(search.weights())), ("child_error", None)):
             network = network or supernet.path(search.derive())
@@ -112,7 +113,7 @@ def test_the_score_is_the_mixtures_on_the_held_out_images(whole, digits):
 def test_images_of_weights_and_logits_are_apart_or_the_same(bilevel, digits, tmp_path):
     class Watched(DARTS):
         def step(self, train, held):
-            used.append((train.labels, held().labels, held() is held(), held() is train))
+            used.append((train.targets, held().targets, held() is held(), held() is train))
             return super().step(train, held)
 
     used: list = []
@@ -132,13 +133,21 @@ def test_images_of_weights_and_logits_are_apart_or_the_same(bilevel, digits, tmp
 def test_batches_of_logits_are_drawn_from_their_half_anew_in_every_step(digits, tmp_path):
     trainer = Trainer(NB201, digits, resolve(RECIPE), device="cpu", threads=1, judge=False, checkpoints=tmp_path)
     search = Search(searcher(), trainer, TINY, seed=0)
-    assert not set(search.weights_places.tolist()) & set(search.logits_places.tolist())
-    stream = search.at_random(0, steps=40)
-    drawn = stream.order.split(32)
+    session = search.run.session
+    weights, held = halves(session.task.groups, session.places, 0)
+    assert session.half_of("weights").tolist() == weights.tolist()
+    assert not set(weights.tolist()) & set(held.tolist())
+
+    def order(epoch):
+        session.held(epoch, 0)
+        return session.streams["held"][1].order
+
+    drawn = order(0).split(32)
     assert all(len(set(batch.tolist())) == 32 for batch in drawn)  # without replacement in a batch
-    assert len(set(stream.order.tolist())) == len(search.logits_places)  # with replacement across batches
+    assert set(order(0).tolist()) <= set(held.tolist())
+    assert len(set(order(0).tolist())) < len(order(0))  # with replacement across batches
     assert not torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(stream.order, search.at_random(1, steps=40).order)
+    assert not torch.equal(order(0), order(1))
 
 
 def test_multiply_adds_are_those_of_every_pass(whole, digits):
@@ -407,14 +416,14 @@ def test_without_a_loop_there_is_nothing_to_score_on():
 
 def test_losses_of_each_example_are_given_where_they_are_asked_for():
     supernet = searcher().build(Ends(1, 10), 0).double().train()
-    learner = Learner(supernet, torch.optim.SGD(supernet.parameters(), 0.1), seed=0, label_smoothing=0.1)
+    learner = Learner(supernet, torch.optim.SGD(supernet.parameters(), 0.1), seed=0)
     rng = torch.Generator().manual_seed(0)
     batch = Batch(torch.randn(5, 1, 8, 8, dtype=torch.float64, generator=rng), torch.arange(5))
     weights = torch.rand(5, 1, 6, 5, dtype=torch.float64, generator=rng).requires_grad_()
     passed = learner.forward(batch, weights, each=True)
     expected = torch.stack([
-        torch.nn.functional.cross_entropy(logits[None], label[None], label_smoothing=0.1)
-        for logits, label in zip(passed.logits, batch.labels, strict=True)
+        torch.nn.functional.cross_entropy(logits[None], label[None])
+        for logits, label in zip(passed.outputs, batch.targets, strict=True)
     ])  # fmt: skip
     torch.testing.assert_close(passed.losses, expected)
     torch.testing.assert_close(passed.loss, expected.mean())
