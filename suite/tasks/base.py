@@ -64,6 +64,10 @@ class Task(Protocol):
     """Why the compiled step cannot train on it; empty if it can: if its loss is the cross-entropy of pooled outputs and
     one class an input, on images of the proxy's resolution."""
 
+    def under(self, preparation: Preparation) -> Task:
+        """The same question on the same data with batches that are prepared in another way."""
+        ...
+
     def check(self, proxy: Proxy) -> None:
         """Raises Unsupported if nothing can be asked under `proxy`: too few images, too small a side."""
         ...

@@ -6,9 +6,10 @@ another way, its session overrides `asked` and `look` too.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,12 @@ class ImageTask:
         """What was made of the data once: (kind, part, side, device) to tensor."""
         self.compiles = False
         """Whether augmentation is machine code: it changes no image, and pays for long runs only."""
+
+    def under(self, preparation: Preparation) -> Self:
+        """The same question on the same images, under another preparation; what was made of the data is shared."""
+        other = copy.copy(self)
+        other.preparation = preparation
+        return other
 
     def grouped(self) -> Tensor:
         """What training images are told apart by before anything is asked; by default nothing, not even labels."""
