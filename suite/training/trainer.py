@@ -185,7 +185,7 @@ class Trainer:
         leg = Spent()
         try:
             trainer = self.trained_by(trial)
-        except BadInput as refusal:
+        except (BadInput, Unsupported) as refusal:
             return Evaluation(trial, dict.fromkeys(self.metrics, math.inf), self.cost(trial, leg), str(refusal))
         curve: list[dict[str, float]] = []
         try:
@@ -209,6 +209,7 @@ class Trainer:
 
         Raises:
             BadInput: Its recipe is none: a value is out of its range, or does not go with another.
+            Unsupported: Its task refuses the recipe.
         """
         recipe = recipe_of(self.base_recipe, self.space.training(trial.arch), trial.proxy.epochs)
         if recipe == self.recipe:
@@ -217,6 +218,7 @@ class Trainer:
         other.recipe = recipe
         other.tasks = {name: task.prepared_by(recipe) for name, task in self.tasks.items()}
         other.own = other.tasks[""]
+        other.task(trial.proxy.task).check(trial.proxy)
         return other
 
     @property
