@@ -104,7 +104,7 @@ def test_1_a_step_is_one_forward_and_one_backward_pass_of_the_training_batch(spa
     search.learner.macs = 0.0
     train = batch(1)
     search.step(train, never)
-    assert [x is train.images for x in forwards] == [True]
+    assert [x is train.inputs for x in forwards] == [True]
     assert backwards == [1]
     assert search.learner.macs == 3 * 8 * search.learner.supernet.computed_macs()
 
@@ -115,7 +115,7 @@ def test_1_the_images_of_another_level_are_never_made(data, digits, tmp_path, mo
     seen = []
 
     def watched(train: Batch, held: Callable[[], Batch]) -> Any:
-        seen.append(len(train.labels))
+        seen.append(len(train.targets))
         return SingleDARTS.step(search, train, never)
 
     monkeypatch.setattr(search, "step", watched)

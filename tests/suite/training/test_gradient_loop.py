@@ -408,14 +408,14 @@ def test_without_a_loop_there_is_nothing_to_score_on():
 
 def test_losses_of_each_example_are_given_where_they_are_asked_for():
     supernet = searcher().build(Ends(1, 10), 0).double().train()
-    learner = Learner(supernet, torch.optim.SGD(supernet.parameters(), 0.1), seed=0, label_smoothing=0.1)
+    learner = Learner(supernet, torch.optim.SGD(supernet.parameters(), 0.1), seed=0)
     rng = torch.Generator().manual_seed(0)
     batch = Batch(torch.randn(5, 1, 8, 8, dtype=torch.float64, generator=rng), torch.arange(5))
     weights = torch.rand(5, 1, 6, 5, dtype=torch.float64, generator=rng).requires_grad_()
     passed = learner.forward(batch, weights, each=True)
     expected = torch.stack([
-        torch.nn.functional.cross_entropy(logits[None], label[None], label_smoothing=0.1)
-        for logits, label in zip(passed.logits, batch.labels, strict=True)
+        torch.nn.functional.cross_entropy(logits[None], label[None])
+        for logits, label in zip(passed.outputs, batch.targets, strict=True)
     ])  # fmt: skip
     torch.testing.assert_close(passed.losses, expected)
     torch.testing.assert_close(passed.loss, expected.mean())
