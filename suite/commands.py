@@ -41,7 +41,7 @@ def run(
         BadInput: The spec, the data or the folder is wrong.
         Unsupported: The table or space cannot serve the spec.
     """
-    problems = open_arenas(spec, base, out)
+    problems = open_problems(spec, base, out)
     with tempfile.TemporaryDirectory(prefix="kendall-") as scratch:  # nothing is written to `out` before all is checked
         for each in problems:
             Comparison(spec, each, base=base, out=Path(scratch)).check()
@@ -143,7 +143,7 @@ def prepared(spec: StudySpec, base: Path, out: Path) -> tuple[list[Problem], tup
     """A study's data sets and networks, checked."""
     space, part = spec.search_space(), spec.architectures
     early = study.architectures(spec, space, base) if part.quick is None and not part.all else ()
-    problems = open_arenas(spec, base, out)
+    problems = open_problems(spec, base, out)
     for each in problems:
         study.check(spec, each)
     held = study.held(problems) if part.all else None
@@ -156,7 +156,7 @@ def priced(spec: StudySpec, problems: list[Problem], archs: tuple[Architecture, 
         yield f"{each.dataset}: {len(archs):,} networks, {study.price(spec, each, archs)}"
 
 
-def open_arenas(spec: Common, base: Path, out: Path) -> list[Problem]:
+def open_problems(spec: Common, base: Path, out: Path) -> list[Problem]:
     """All data sets at hand before anything starts."""
     return [problem_of(spec, dataset, base=base, checkpoints=out / "checkpoints") for dataset in spec.datasets]
 

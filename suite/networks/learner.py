@@ -287,7 +287,7 @@ class Learner:
         if mixture is not None:
             self.supernet.mix(mixture, mask)
         with torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext():
-            outputs = self.supernet(batch.inputs)  # type: ignore[arg-type]
+            outputs = self.supernet(batch.inputs)
         outputs = outputs.float() if self.half else outputs
         macs = float(batch.size * self.supernet.computed_macs())
         self.macs += macs

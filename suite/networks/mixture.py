@@ -69,7 +69,7 @@ class Mixes(Protocol):
     def computed_macs(self) -> int:
         """Multiply-adds of one example forward, of what is mixed now."""
 
-    def __call__(self, inputs: Tensor) -> Tensor:
+    def __call__(self, inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
         """The outputs of what is mixed now."""
 
     def parameters(self) -> Iterator[nn.Parameter]:

@@ -115,7 +115,7 @@ def test_1_the_images_of_another_level_are_never_made(data, digits, tmp_path, mo
     seen = []
 
     def watched(train: Batch, held: Callable[[], Batch]) -> Any:
-        seen.append(len(train.targets))
+        seen.append(train.size)
         return SingleDARTS.step(search, train, never)
 
     monkeypatch.setattr(search, "step", watched)

@@ -339,7 +339,7 @@ def grid_spec(**values: Any) -> StudySpec:
 
 
 def problem_of(spec: StudySpec, tmp_path: Path) -> Any:
-    (problem,) = jobs.open_arenas(spec, tmp_path, tmp_path)
+    (problem,) = jobs.open_problems(spec, tmp_path, tmp_path)
     return problem
 
 

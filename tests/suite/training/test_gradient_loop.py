@@ -18,7 +18,7 @@ from suite.networks.learner import Batch, Learner
 from suite.networks.supernet import Supernet
 from suite.records.log import Log
 from suite.spaces import SPACES
-from suite.tasks.images import subset
+from suite.tasks.images import halves, subset
 from suite.training.device import threads
 from suite.training.gradient_loop import Search, differentiable, epochs, recommendations
 from suite.training.recipe import resolve
@@ -133,13 +133,21 @@ def test_images_of_weights_and_logits_are_apart_or_the_same(bilevel, digits, tmp
 def test_batches_of_logits_are_drawn_from_their_half_anew_in_every_step(digits, tmp_path):
     trainer = Trainer(NB201, digits, resolve(RECIPE), device="cpu", threads=1, judge=False, checkpoints=tmp_path)
     search = Search(searcher(), trainer, TINY, seed=0)
-    assert not set(search.weights_places.tolist()) & set(search.logits_places.tolist())
-    stream = search.at_random(0, steps=40)
-    drawn = stream.order.split(32)
+    session = search.session
+    weights, held = halves(session.task.groups, session.places, 0)
+    assert session.half_of("weights").tolist() == weights.tolist()
+    assert not set(weights.tolist()) & set(held.tolist())
+
+    def order(epoch):
+        session.held(epoch, 0)
+        return session.streams["held"][1].order
+
+    drawn = order(0).split(32)
     assert all(len(set(batch.tolist())) == 32 for batch in drawn)  # without replacement in a batch
-    assert len(set(stream.order.tolist())) == len(search.logits_places)  # with replacement across batches
+    assert set(order(0).tolist()) <= set(held.tolist())
+    assert len(set(order(0).tolist())) < len(order(0))  # with replacement across batches
     assert not torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(stream.order, search.at_random(1, steps=40).order)
+    assert not torch.equal(order(0), order(1))
 
 
 def test_multiply_adds_are_those_of_every_pass(whole, digits):
