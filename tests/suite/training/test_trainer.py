@@ -182,6 +182,7 @@ def test_normalised_training_images_have_mean_zero_and_deviation_one(digits):
 
 def test_padding_and_cutout_scale_with_the_resolution_and_flips_follow_the_data(digits, tmp_path):
     wide = replace(digits, crop_padding=2, flip=True)
+
     def augmentation(data, recipe, proxy=TINY):
         return trainer(data, tmp_path, recipe).opened(torch.nn.Identity(), proxy, 0).augmentation
 
