@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from suite.spaces.nas_bench_201 import NASBench201
-from suite.statistics.bootstrap import resample
-from suite.tables.base import NUMBERS, Block, Setting, Table
+from suite.statistics.sweeps import resample
+from suite.tables.base import NUMBERS, Table, TableBlock, TableSetting
 from suite.types import Proxy
 
 NETWORKS, PROXIES, DRAWS = 15_625, 40, 10_000
@@ -67,12 +67,12 @@ def made_up(path: Path) -> list[Proxy]:
     return proxies
 
 
-def column(proxy: Proxy, split: str, error: np.ndarray) -> Block:
+def column(proxy: Proxy, split: str, error: np.ndarray) -> TableBlock:
     """One answer a network, accuracies to two digits."""
     unknown = np.full((NETWORKS, 1), np.nan)
     seconds = proxy.epochs * proxy.samples * proxy.channels**2 * proxy.resolution**2 / 1e5
-    return Block(
-        Setting("cifar10", proxy, proxy.epochs, split), False, np.ones(NETWORKS, np.int64),
+    return TableBlock(
+        TableSetting("cifar10", proxy, proxy.epochs, split), False, np.ones(NETWORKS, np.int64),
         np.zeros((NETWORKS, 1), np.int64),
         {**dict.fromkeys(NUMBERS, unknown), "error": np.clip(np.round(error, 2), 0, 100)[:, None],
          "device_s": np.full((NETWORKS, 1), seconds)},

@@ -33,7 +33,7 @@ from suite.comparison.board import student
 from suite.data.images import load
 from suite.evaluators.live import LiveEvaluator
 from suite.spaces import SPACES
-from suite.statistics.measures import bootstrap
+from suite.statistics.bootstrap import bootstrap
 from suite.types import Proxy, Trial
 
 SPACE = SPACES["nas_bench_201"]

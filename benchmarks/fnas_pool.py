@@ -21,9 +21,9 @@ from suite.comparison.board import student
 from suite.data.images import load
 from suite.evaluators.live import LiveEvaluator
 from suite.spaces import SPACES
-from suite.statistics.measures import bootstrap
+from suite.statistics.bootstrap import bootstrap
 from suite.training.weights.pool import KnowledgePool
-from suite.types import Proxy, Trial
+from suite.types import Ends, Proxy, Trial
 
 E, BATCH, FILLING, TESTED = 8, 16, 64, 32
 FULL = Proxy(epochs=E, channels=8, resolution=8, cells=1)
@@ -37,7 +37,7 @@ def main(out="results/fnas/pool.csv"):
     archs = [space.sample(rng) for _ in range(FILLING + TESTED)]
     rows, overhead = [], []
     with tempfile.TemporaryDirectory() as folder:
-        pool = KnowledgePool(Path(folder), space, HALF, classes=10, image_channels=1, run="benchmark")
+        pool = KnowledgePool(Path(folder), space, HALF, ends=Ends(1, 10), run="benchmark")
         live = LiveEvaluator(space, load("digits"), recipe={"batch_size": 64}, device="cpu", pool=pool)
         for start in range(0, FILLING + TESTED, BATCH):
             some = archs[start : start + BATCH]

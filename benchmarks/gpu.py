@@ -35,7 +35,7 @@ from suite.networks import build
 from suite.networks.supernet import Supernet
 from suite.spaces import SPACES
 from suite.training.device import exact
-from suite.types import Proxy
+from suite.types import Ends, Proxy
 
 SPACE = SPACES["nas_bench_201"]
 LR, MOMENTUM, DECAY = 0.1, 0.9, 5e-4
@@ -55,7 +55,7 @@ class Candidate:
     """
 
     def __init__(self, arch, proxy, batch, device, *, half, seed=0):
-        network = build(SPACE, arch, proxy, classes=10, image_channels=3, seed=seed, lean=True).train()
+        network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=seed, lean=True).train()
         self.network = network.to(device, memory_format=torch.channels_last)
         self.device, self.half = torch.device(device), half
         shape = (batch, 3, proxy.resolution, proxy.resolution)
@@ -125,7 +125,7 @@ class Candidate:
 
 def eager_step(arch, proxy, device, *, half):
     """As in `suite.training.trainer`."""
-    network = build(SPACE, arch, proxy, classes=10, image_channels=3, seed=0, lean=True).train()
+    network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=0, lean=True).train()
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         network.parameters(), LR, momentum=MOMENTUM, nesterov=True, weight_decay=DECAY, foreach=True
@@ -258,7 +258,7 @@ def supernet(device, seconds, proxy, batch):
     found = {}
     (images, labels), *_ = batches(1, batch, proxy.resolution, device)
     for name, lean, half in (("plain, fp32", False, False), ("lean, fp32", True, False), ("lean, bf16", True, True)):
-        made = Supernet(SPACES["darts"], proxy, classes=10, image_channels=3, seed=0).train().to(device)
+        made = Supernet(SPACES["darts"], proxy, ends=Ends(3, 10), seed=0).train().to(device)
         images = images.contiguous() if not lean else images.to(memory_format=torch.channels_last)
         if lean:
             made = made.to(memory_format=torch.channels_last)

@@ -14,6 +14,7 @@ from suite.data._torchvision import torchvision_module
 from suite.data.images import ImageData
 from suite.networks import build
 from suite.spaces import SPACES
+from suite.types import Ends
 
 SPACE = SPACES["nas_bench_201"]
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
@@ -73,7 +74,7 @@ def accuracies(logits, labels):
 
 def stepper(arch, proxy, device="cpu"):
     """A function that trains on a batch."""
-    network = build(SPACE, arch, proxy, classes=10, image_channels=3, seed=0).train().to(device)
+    network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=0).train().to(device)
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     criterion = torch.nn.CrossEntropyLoss()
 

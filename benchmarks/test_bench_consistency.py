@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from suite.statistics.measures import MEASURES, bootstrap, ceiling, compare, kendall_tau
+from suite.statistics.bootstrap import bootstrap, ceiling
+from suite.statistics.measures import MEASURES, kendall_tau
+from suite.statistics.paired import compare
 
 DRAWS = 10_000
 

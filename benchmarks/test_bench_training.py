@@ -14,7 +14,6 @@ from dataclasses import replace
 import pytest
 import torch
 from peers import SETTINGS, SPACE, images_like_cifar10, loader, random_cells, stepper, train
-from suite.training.trainer import Trainer
 from torch.nn import functional as F
 
 from suite.evaluators.live import LiveEvaluator
@@ -22,7 +21,8 @@ from suite.networks import build
 from suite.training.compiled.program import Program
 from suite.training.device import threads
 from suite.training.recipe import Recipe
-from suite.types import Proxy, Trial
+from suite.training.trainer import Trainer
+from suite.types import Ends, Proxy, Trial
 
 ROUNDS = 3
 HALF = torch.cpu._is_avx512_bf16_supported()
@@ -101,7 +101,7 @@ def test_training_step_on_one_thread(capsys, channels, cells, side, batch):
     steps = max(1, 10_000 // (channels * cells * side**2))
 
     def ours(arch, half):
-        network = build(SPACE, arch, proxy, classes=10, image_channels=3, seed=0, lean=True).train()
+        network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=0, lean=True).train()
         network = network.to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(
             network.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, nesterov=True, foreach=True
@@ -118,8 +118,8 @@ def test_training_step_on_one_thread(capsys, channels, cells, side, batch):
 
     def compiled(arch):
         program = Program(
-            build(SPACE, arch, proxy, classes=10, image_channels=3, seed=0, lean=True),
-            side=side, image_channels=3, batch=batch,
+            build(SPACE, arch, proxy, ends=Ends(3, 10), seed=0, lean=True),
+            side=side, channels=3, batch=batch,
         )  # fmt: skip
         values, answers = images.permute(0, 2, 3, 1).contiguous().numpy(), labels.numpy()
         sgd = {"rate": 0.1, "momentum": 0.9, "nesterov": True, "decay": 5e-4, "clip": 0.0, "smoothing": 0.0}

@@ -17,10 +17,11 @@ from suite.data.images import load
 from suite.evaluators.zero_cost import ZeroCostEvaluator
 from suite.networks import build
 from suite.spaces import SPACES
-from suite.statistics.measures import bootstrap, kendall_tau
+from suite.statistics.bootstrap import bootstrap
+from suite.statistics.measures import kendall_tau
 from suite.training import zero_cost
 from suite.training.device import threads
-from suite.types import Trial
+from suite.types import Ends, Trial
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
@@ -51,7 +52,7 @@ def test_price_of_three_full_networks(benchmark, cifar10, score):
 def test_price_of_a_training_step_of_the_three(benchmark, cifar10):
     scorer = ZeroCostEvaluator(SPACE, cifar10, score="snip", device="cpu").scorer
     images, labels = scorer.minibatch(0, 32)
-    networks = [build(SPACE, arch, SPACE.full, classes=10, image_channels=3, seed=0) for arch in CELLS]
+    networks = [build(SPACE, arch, SPACE.full, ends=Ends(3, 10), seed=0) for arch in CELLS]
 
     def step():
         with threads(1):

@@ -1,4 +1,4 @@
-"""What this machine reaches: what `kendall bench` prints.
+"""The rates that this machine reaches, as `kendall bench` prints them.
 
 The reference workload is a mean cell of NAS-Bench-201 under a proxy, on random images of CIFAR-10's shape: nothing is
 downloaded, and images make no difference to how long they take.
@@ -30,7 +30,7 @@ SPACE = SPACES["nas_bench_201"]
 CELL: Architecture = (3, 2, 1, 1, 4, 3)
 """Convolutions on half of the edges, as in a mean cell: one 1x1, two 3x3; a pool, two skips; all reach the output."""
 IMAGES = 25_000
-"""Of an epoch, as NAS-Bench-201 trains on half of CIFAR-10."""
+"""Images of an epoch, as NAS-Bench-201 trains on half of CIFAR-10."""
 GPU_TIMES = 50
 """So many times more images are trained on a GPU, to take as long."""
 
@@ -59,21 +59,21 @@ WORKLOADS = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What a device can do at most, as measured here: the roofline that workloads are held against."""
+    """The most that a device can do, as measured here: the roofline that workloads are held against."""
 
     device: str
     precision: str
     matmul_macs_s: float
     """Multiply-adds a second of a large matrix product, on a GPU or one core."""
     convolution_macs_s: float
-    """Of a 3x3 convolution with 64 channels on 32x32 pixels, forward."""
+    """Multiply-adds a second of a 3x3 convolution with 64 channels on 32x32 pixels, forward."""
     copy_bytes_s: float
     """Bytes read and written a second in copies of a large block."""
 
 
 @dataclass(frozen=True)
 class Reached:
-    """What was measured of a workload."""
+    """The measured rates of one workload."""
 
     workload: str
     setting: str
@@ -84,11 +84,11 @@ class Reached:
     candidate_s: float
     """Device seconds of one such training."""
     share: float
-    """Of the multiply-adds a second of a large matrix product on as many cores, in the same precision."""
+    """Share of a large matrix product's multiply-adds a second, on as many cores and in the same precision."""
 
 
 def random_images(number: int, side: int) -> ImageData:
-    """Noise in CIFAR-10's form."""
+    """Random images and labels in CIFAR-10's form."""
     rng = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (number + 10, 3, side, side), dtype=torch.uint8, generator=rng)
     labels = torch.arange(number + 10) % 10
@@ -116,7 +116,7 @@ def fastest(work: Callable[[], object], device: torch.device, seconds: float) ->
 
 
 def roofline(device: torch.device, dtype: torch.dtype, seconds: float = 0.5) -> Machine:
-    """What a GPU, or one core of a CPU, can do at most: the best of what was timed, each for so many seconds."""
+    """Measure the most that a GPU, or one core of a CPU, can do: the best of several timings of `seconds` each."""
     cpu = device.type == "cpu"
     size, images, side, channels = 1024 if cpu else 8192, 16 if cpu else 1024, 32, 64
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))

@@ -74,7 +74,7 @@ def ranks(points: Points) -> npt.NDArray[np.int64]:
 
 
 def crowding_distance(points: Points) -> Array:
-    """How far a point's neighbours on its front are apart: the larger, the lonelier.
+    """Crowding distance: how far a point's neighbours on its front are apart; the larger, the lonelier.
 
     Deb, Pratap, Agarwal, Meyarivan. "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II". IEEE Transactions
     on Evolutionary Computation 6(2), 2002, section III-B. Each objective is divided by its range; an objective in
@@ -236,7 +236,7 @@ def anytime_hypervolume(points: Iterable[Sequence[float]], reference: Sequence[f
 
 
 def as_points(points: Points, objectives: int | None = None) -> Array:
-    """As (n, objectives)."""
+    """The points as an array of shape (n, objectives)."""
     held = np.asarray(points, dtype=np.float64)
     if not held.size:
         return held.reshape(0, objectives or 1)

@@ -9,12 +9,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from suite.data.datasets import DATASETS
 from suite.spaces import SPACES, SearchSpace
 from suite.spec.parts import Common, LivePart, ProxyPart, TablePart
-from suite.types import JSON, Architecture, Evaluation, Evaluator, GradientSearch, Proxy, Unsupported
+from suite.types import JSON, Architecture, Ends, Evaluation, Evaluator, GradientSearch, Proxy, Unsupported
 
 if TYPE_CHECKING:
     from suite.evaluators.live import LiveEvaluator
@@ -26,13 +26,6 @@ JUDGE = "/judge"
 """Whose trainings are kept beside those of searches, none of which has this name."""
 
 
-class ImageShape(TypedDict):
-    """What a data set asks of a network."""
-
-    classes: int
-    image_channels: int
-
-
 class Arena(Protocol):
     """A space and a data set, with answers for the search and for the judge kept apart."""
 
@@ -41,8 +34,8 @@ class Arena(Protocol):
     name: str
     side: int
     """Of the images [pixels]: the resolution that a proxy has if it names none."""
-    shape: ImageShape
-    """Of its networks' ends."""
+    ends: Ends
+    """What its networks take in and give out."""
     full: Proxy
     judge: str
     """Who judges: "test", or "validation, other seeds" where a table has no test split."""
@@ -131,7 +124,7 @@ class TableArena:
         sides = [setting.proxy.resolution for setting, _ in self.table.blocks if setting.dataset == dataset]
         self.side = max(sides, default=space.full.resolution)
         known = DATASETS.get(dataset, DATASETS["cifar10"])
-        self.shape: ImageShape = {"classes": known.classes, "image_channels": known.image_channels}
+        self.ends = Ends(known.image_channels, known.classes)
         self.full = full.proxy(space, self.side)
         self.searching, self.judging = TableEvaluator(self.table, dataset, full=self.full), self.judge_view()
         self.judging.stages(self.full)
@@ -221,7 +214,7 @@ class LiveArena:
             download=part.download,
         )
         self.space, self.dataset, self.side = space, self.data.name, self.data.side
-        self.shape: ImageShape = {"classes": self.data.classes, "image_channels": self.data.train_images.shape[1]}
+        self.ends = self.data.ends
         self.full = full.proxy(space, self.side)
         space.check_proxy(self.full)
         self.part, self.recipe, self.checkpoints = part, resolve(part.recipe), checkpoints

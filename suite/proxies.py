@@ -104,7 +104,7 @@ def at(values: Sequence[Value], level: int, factor: str, text: str, space: Searc
 
 
 def notation(proxy: Proxy, space: SearchSpace, *, side: int | None = None, table: Levels | None = None) -> str:
-    """How EcoNAS writes a proxy: the reverse of `parse`.
+    """The name that EcoNAS gives a proxy: the reverse of `parse`.
 
     Raises:
         Unsupported: One of its values is no level, or it has a depth of its own, for which there is no letter.

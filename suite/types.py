@@ -9,7 +9,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +40,69 @@ class Unsupported(KendallError):
 
 class BadInput(KendallError):
     """A spec, file, folder or data set that is missing, damaged or wrong."""
+
+
+HEADS = ("pooled", "map", "none")
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What a task asks of a network: what goes in, and what comes out.
+
+    Raises:
+        BadInput: A number is below 1, or there is no such head.
+
+    >>> Ends(inputs=3, outputs=10).head_size(64)
+    650
+    """
+
+    inputs: int
+    """Channels of an image or a series."""
+    outputs: int
+    """Classes, bins, actions and the value, or the horizon."""
+    head: Literal["pooled", "map", "none"] = "pooled"
+    """What stands on the last feature map: "pooled": its mean, then a linear layer; "map": a 1x1 convolution;
+    "none": nothing, the network gives the map itself and `outputs` says nothing."""
+
+    def __post_init__(self) -> None:
+        if self.inputs < 1 or self.outputs < 1:
+            raise BadInput(f"ends: inputs and outputs must be at least 1, not {self.inputs} and {self.outputs}")
+        if self.head not in HEADS:
+            raise BadInput(f"ends: no head {self.head!r}: {nearest(str(self.head), HEADS)}")
+
+    def head_size(self, features: int, pixels: int = 1) -> int:
+        """Parameters of the head on so many features; its multiply-adds, if the pixels of the last map are given."""
+        if self.head == "none":
+            return 0
+        return (features * self.outputs + self.outputs) * (pixels if self.head == "map" else 1)
+
+    def need_pooled(self, space: str) -> None:
+        """Raises Unsupported unless the head is "pooled", the only one that the networks of `space` have."""
+        if self.head != "pooled":
+            raise Unsupported(
+                f"{space}: its networks have no head {self.head!r}, only a classifier on pooled features; "
+                "use nas_bench_201 or a space of DARTS's cells"
+            )
+
+
+CIFAR10_ENDS = Ends(inputs=3, outputs=10)
+"""Colours in, ten classes out: what most spaces were published with."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a task's `val_error` is: the number that the task minimises, in the task's own unit.
+
+    >>> Metric("error", "%", worst=100.0, chance=90.0).unit
+    '%'
+    """
+
+    name: str
+    unit: str
+    worst: float
+    """The largest value there is; inf where there is none."""
+    chance: float
+    """What an untrained network or blind guesses reach; nan where nobody knows."""
 
 
 @dataclass(frozen=True)

@@ -137,13 +137,13 @@ class Comparison:
         self.judge = arena.judge_view()
         sources: list[Source] = [
             open_source(
-                part.model_dump(), arena.space, arena.dataset, base=base, store=out / MEASUREMENTS, **arena.shape
+                part.model_dump(), arena.space, arena.dataset, base=base, store=out / MEASUREMENTS, ends=arena.ends
             )
             for part in spec.resources or ()
         ]
         given = {name for source in sources for name in source.names}
         with contextlib.suppress(Unsupported):  # a space without formulas
-            sources.append(Formulas(arena.space, [name for name in FORMULAS if name not in given], **arena.shape))
+            sources.append(Formulas(arena.space, [name for name in FORMULAS if name not in given], ends=arena.ends))
         self.resources = Resources(arena.space, sources, out / CALIBRATIONS)
 
     def check(self) -> None:
@@ -206,7 +206,7 @@ class Comparison:
         if "pool" in known and part.options.get("akp", True) and arena.trains_blocks:
             from suite.training.weights.pool import KnowledgePool
 
-            offered["pool"] = KnowledgePool(folder / "pool", arena.space, proxy, run=run, **arena.shape)
+            offered["pool"] = KnowledgePool(folder / "pool", arena.space, proxy, run=run, ends=arena.ends)
         return offered
 
     def outcome(self, part: SearcherPart, seed: int, log: Log) -> Outcome:

@@ -19,7 +19,7 @@ from suite.data import cache, sources
 from suite.data.datasets import DATASETS, Entry
 from suite.data.formats import Images, Labels
 from suite.data.sources import number_in_class
-from suite.types import JSON, BadInput, nearest
+from suite.types import JSON, BadInput, Ends, nearest
 
 FORMAT = 1
 """Of the cached file; another one is another file."""
@@ -50,6 +50,11 @@ class ImageData:
     def image_channels(self) -> int:
         """1 for grey, 3 for RGB."""
         return int(self.train_images.shape[1])
+
+    @property
+    def ends(self) -> Ends:
+        """What telling its classes apart asks of a network."""
+        return Ends(self.image_channels, self.classes)
 
     @property
     def side(self) -> int:

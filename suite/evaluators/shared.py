@@ -70,10 +70,10 @@ class SharedEvaluator:
                     f"shared: supernets of {self.space.name} under {self.proxy} and of {supernet.space.name} under "
                     f"{supernet.proxy} need an evaluator each"
                 )
-            if (supernet.classes, supernet.image_channels) != (data.classes, data.image_channels):
+            if supernet.ends != data.ends:
                 raise BadInput(
-                    f"shared: a supernet for {supernet.classes} classes and {supernet.image_channels} channels cannot "
-                    f"look at {data.name}, which has {data.classes} and {data.image_channels}"
+                    f"shared: a supernet for {supernet.ends.outputs} classes and {supernet.ends.inputs} channels "
+                    f"cannot look at {data.name}, which has {data.classes} and {data.image_channels}"
                 )
             if statistics == "running" and supernet.norms.statistics != "running":
                 raise Unsupported("shared: this supernet has no running statistics; use batch or recalibrated")
@@ -128,8 +128,7 @@ class SharedEvaluator:
             return replace(known, trial=trial, cost=free)
         leg, failure = Leg(), ""
         macs = float(self.trainer.macs(trial))
-        shape = {"classes": self.trainer.data.classes, "image_channels": self.trainer.image_channels}
-        metrics = {"params": float(self.space.params(trial.arch, trial.proxy, **shape)), "macs": macs}
+        metrics = {"params": float(self.space.params(trial.arch, trial.proxy, ends=self.trainer.ends)), "macs": macs}
         try:
             with threads(self.trainer.threads):
                 metrics = {"val_error": self.error(trial, leg), **metrics}

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from suite.tables.base import Array, Block, Setting, Table
+from suite.tables.base import Array, Table, TableBlock, TableSetting
 from suite.types import Architecture, BadInput, Cost, Evaluation, Proxy, Trial, Unsupported, nearest
 
 OTHER_SEEDS = "validation, other seeds"
@@ -267,7 +267,7 @@ class TableEvaluator:
         return known
 
     def _gather(self, proxy: Proxy, stage: int) -> Answers:
-        setting = Setting(self.dataset, proxy, stage, self.split)
+        setting = TableSetting(self.dataset, proxy, stage, self.split)
         runs, mean = (self.table.blocks.get((setting, is_mean)) for is_mean in (False, True))
         block = runs or mean
         assert block is not None  # `stages` has it
@@ -333,7 +333,7 @@ def proxy_size(proxy: Proxy) -> tuple[float, ...]:
     return (proxy.epochs, proxy.channels, proxy.resolution, proxy.samples, proxy.cells or 0)
 
 
-def words(block: Block, name: str, shape: tuple[int, ...]) -> tuple[Array, tuple[str, ...]]:
+def words(block: TableBlock, name: str, shape: tuple[int, ...]) -> tuple[Array, tuple[str, ...]]:
     """A text column in the shape of the answers."""
     codes, vocabulary = block.texts[name]
     return (codes if codes.shape == shape else np.broadcast_to(codes[:, :1], shape)), vocabulary
@@ -343,7 +343,7 @@ SPENT = ("device_s", "energy_j", "spent_macs")
 """What several runs take together; all else is a mean."""
 
 
-def over_runs(runs: Block | None, mean: Block | None) -> tuple[dict[str, Array], Array]:
+def over_runs(runs: TableBlock | None, mean: TableBlock | None) -> tuple[dict[str, Array], Array]:
     """The benchmark's own mean where it has one, else the mean over the runs; each (architectures, 1)."""
     if runs is None:
         assert mean is not None
@@ -358,7 +358,7 @@ def over_runs(runs: Block | None, mean: Block | None) -> tuple[dict[str, Array],
     return columns, counts
 
 
-def over_other_runs(block: Block) -> tuple[dict[str, Array], Array]:
+def over_other_runs(block: TableBlock) -> tuple[dict[str, Array], Array]:
     """In column r the mean over all runs but r; none where there is one run or only a mean."""
     present, width = block.present, block.seeds.shape[1]
     columns = {}
@@ -369,7 +369,7 @@ def over_other_runs(block: Block) -> tuple[dict[str, Array], Array]:
     return columns, np.where(enough, block.counts, 0)
 
 
-def fill_in(runs: Block, mean: Block) -> tuple[dict[str, Array], Array]:
+def fill_in(runs: TableBlock, mean: TableBlock) -> tuple[dict[str, Array], Array]:
     """The runs, and the mean as the one answer where there are none."""
     only_mean = (runs.counts == 0) & (mean.counts > 0)
     columns = {name: np.where(only_mean[:, None], mean.numbers[name], column) for name, column in runs.numbers.items()}

@@ -9,7 +9,7 @@ from torch import nn
 
 from suite.networks.operations import initialise
 from suite.spaces import SearchSpace
-from suite.types import Architecture, Proxy, Unsupported
+from suite.types import Architecture, Ends, Proxy, Unsupported
 
 __all__ = ["NETWORKS", "build"]
 
@@ -23,12 +23,12 @@ NETWORKS: dict[str, str] = {
     "alexnet": "suite.networks.alexnet:network",
     "condensenet": "suite.networks.condensenet:network",
 }
-"""Search space to "module:function" with the signature (arch, proxy, *, classes, image_channels) -> nn.Module."""
+"""Search space to "module:function" with the signature (arch, proxy, *, ends) -> nn.Module."""
 
 
 def build(
     space: SearchSpace, arch: Architecture, proxy: Proxy,
-    *, classes: int, image_channels: int, seed: int | None, lean: bool = False,
+    *, ends: Ends, seed: int | None, lean: bool = False,
 ) -> nn.Module:  # fmt: skip
     """The network of `arch` under `proxy` on the CPU, its initial weights drawn from `seed` alone.
 
@@ -36,8 +36,7 @@ def build(
         space: Where `arch` is from.
         arch: An architecture of `space`.
         proxy: Its channels and cells are the network's width and depth.
-        classes: Outputs.
-        image_channels: 1 for grey images, 3 for colour.
+        ends: What goes in and comes out.
         seed: Of the initial weights; None leaves the network without any (on the meta device), to look at its shapes.
         lean: Compute only what has to be (`suite.networks.dead_edges`); by default every operation is, as in the
             papers.
@@ -48,8 +47,8 @@ def build(
 
     >>> from suite.spaces import SPACES
     >>> space, arch, proxy = SPACES["nas_bench_201"], (3, 0, 1, 4, 2, 3), Proxy(epochs=1, channels=4, resolution=8)
-    >>> network = build(space, arch, proxy, classes=10, image_channels=1, seed=0)
-    >>> sum(weight.numel() for weight in network.parameters()) == space.params(arch, proxy, image_channels=1)
+    >>> network = build(space, arch, proxy, ends=Ends(1, 10), seed=0)
+    >>> sum(weight.numel() for weight in network.parameters()) == space.params(arch, proxy, ends=Ends(1, 10))
     True
     """
     if space.name not in NETWORKS:
@@ -58,9 +57,7 @@ def build(
     space.check_proxy(proxy)
     module, function = NETWORKS[space.name].split(":")
     with torch.device("meta"):  # nothing is drawn here, so torch's global generator stays where it is
-        network: nn.Module = getattr(import_module(module), function)(
-            arch, proxy, classes=classes, image_channels=image_channels
-        )
+        network: nn.Module = getattr(import_module(module), function)(arch, proxy, ends=ends)
     if seed is not None:
         network.to_empty(device="cpu")
         initialise(network, seed)

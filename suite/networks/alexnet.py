@@ -22,7 +22,7 @@ from suite.networks.channels import first, gate, normed, weights
 from suite.networks.mixture import Mixture, Row
 from suite.networks.operations import PLAIN, Norms
 from suite.spaces import alexnet as space
-from suite.types import Architecture, Proxy
+from suite.types import Architecture, Ends, Proxy
 
 SPACE = space.AlexNet()
 
@@ -91,17 +91,17 @@ class Network(nn.Module):
     Args:
         layers: (filters, kernels) of each, filters under the proxy.
         proxy: The resolution, and the width of the hidden layer.
-        classes: Outputs.
-        image_channels: 1 or 3.
+        ends: What goes in and comes out.
         norms: Its batch norms.
     """
 
     def __init__(
         self, layers: Sequence[tuple[int, Sequence[int]]], proxy: Proxy,
-        *, classes: int, image_channels: int, norms: Norms,
+        *, ends: Ends, norms: Norms,
     ) -> None:  # fmt: skip
         super().__init__()
-        inputs = image_channels
+        ends.need_pooled("alexnet")
+        inputs = ends.inputs
         made = []
         for filters, kernels in layers:
             made.append(Layer(inputs, filters, kernels, norms))
@@ -109,10 +109,10 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(made)
         self.widths = [space.width(filters, proxy) for filters in space.FILTERS]
         self.hidden = nn.Linear(space.features(inputs, proxy), space.HIDDEN * proxy.channels)
-        self.classifier = nn.Linear(space.HIDDEN * proxy.channels, classes)
+        self.classifier = nn.Linear(space.HIDDEN * proxy.channels, ends.outputs)
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
-        """Logits, shape (n, classes), of normalised images, shape (n, image_channels, side, side)."""
+        """Outputs, logits of shape (n, outputs) if pooled, of normalised images, shape (n, inputs, side, side)."""
         x = images
         if mixture is None:
             for number, layer in enumerate(self.layers, start=1):
@@ -148,11 +148,11 @@ def sum_of(terms: Sequence[Tensor]) -> Tensor:
 
 
 def network(
-    arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms = PLAIN
+    arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms = PLAIN
 ) -> nn.Module:  # fmt: skip
     """The network of `arch` at the width of `proxy`."""
     layers = [(space.width(filters, proxy), (kernel,)) for filters, kernel in SPACE.convolutions(arch)]
-    return Network(layers, proxy, classes=classes, image_channels=image_channels, norms=norms)
+    return Network(layers, proxy, ends=ends, norms=norms)
 
 
 class Mixed:
@@ -179,16 +179,16 @@ class Mixed:
         """The network is one."""
         return 1
 
-    def network(self, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms) -> nn.Module:
+    def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
         """With all kernels and the most filters."""
         layers = [(space.width(space.FILTERS[-1], proxy), space.KERNELS)] * space.LAYERS
-        return Network(layers, proxy, classes=classes, image_channels=image_channels, norms=norms)
+        return Network(layers, proxy, ends=ends, norms=norms)
 
     def standalone(
-        self, arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms
+        self, arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms
     ) -> nn.Module:  # fmt: skip
         """With those of `arch`."""
-        return network(arch, proxy, classes=classes, image_channels=image_channels, norms=norms)
+        return network(arch, proxy, ends=ends, norms=norms)
 
     def chosen(self, arch: Architecture) -> Iterator[tuple[int, int]]:
         """(row, option) of each decision."""
@@ -216,10 +216,10 @@ class Mixed:
         return found | {key: state[key] for key in ("hidden.bias", "classifier.weight", "classifier.bias")}
 
     def computed_macs(
-        self, proxy: Proxy, active: Sequence[Sequence[int]], *, classes: int, image_channels: int
+        self, proxy: Proxy, active: Sequence[Sequence[int]], *, ends: Ends
     ) -> int:  # fmt: skip
         """Of the widest filters and all kernels that are computed, as deep as the deepest."""
-        total, inputs, widest = 0, image_channels, 0
+        total, inputs, widest = 0, ends.inputs, 0
         sides = space.sides(proxy)
         for number in range(space.DEPTHS[active[0][-1]]):
             width = space.width(space.FILTERS[active[1 + 2 * number][-1]], proxy)
@@ -229,7 +229,7 @@ class Mixed:
             if number + 1 - space.DEPTHS[0] in active[0]:
                 widest = max(widest, width)
         hidden = space.HIDDEN * proxy.channels
-        return total + (space.features(widest, proxy) + 1) * hidden + (hidden + 1) * classes
+        return total + (space.features(widest, proxy) + 1) * hidden + (hidden + 1) * ends.outputs
 
 
 mixed = Mixed()

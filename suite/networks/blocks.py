@@ -11,7 +11,7 @@ from importlib import import_module
 
 from suite.spaces import SearchSpace
 from suite.spaces import nas_bench_201 as cells
-from suite.types import Architecture, Proxy, Unsupported
+from suite.types import Architecture, Ends, Proxy, Unsupported
 
 Key = tuple[str, str, int, int, float, str, int, int, int]
 
@@ -19,7 +19,7 @@ BLOCKS: dict[str, str] = {
     "nas_bench_201": "suite.networks.blocks:nas_bench_201",
     "mnas": "suite.networks.mnas:blocks",
 }
-"""Search space to "module:function" with the signature (arch, proxy, *, classes, image_channels) -> list[Block]."""
+"""Search space to "module:function" with the signature (arch, proxy, *, ends) -> list[Block]."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Block:
 
 
 def blocks(
-    space: SearchSpace, arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int
+    space: SearchSpace, arch: Architecture, proxy: Proxy, *, ends: Ends
 ) -> list[Block]:  # fmt: skip
     """The blocks of a network that have weights, from the images on; each tensor belongs to one layer of one block.
 
@@ -61,8 +61,7 @@ def blocks(
         space: Where `arch` is from.
         arch: An architecture of `space`.
         proxy: Its channels and cells are the network's width and depth.
-        classes: Outputs.
-        image_channels: 1 for grey images, 3 for colour.
+        ends: What goes in and comes out.
 
     Raises:
         BadInput: `arch` is none of `space`.
@@ -70,7 +69,7 @@ def blocks(
 
     >>> from suite.spaces import SPACES
     >>> space, proxy = SPACES["nas_bench_201"], Proxy(12, channels=8, resolution=16, cells=2)
-    >>> found = blocks(space, (0, 0, 0, 3, 0, 0), proxy, classes=10, image_channels=3)
+    >>> found = blocks(space, (0, 0, 0, 3, 0, 0), proxy, ends=Ends(3, 10))
     >>> ", ".join(block.position for block in found)
     'stem, stem_norm, stage0.edge3, reduction1, stage1.edge3, reduction2, stage2.edge3, norm, classifier'
     >>> found[2].layers
@@ -81,18 +80,16 @@ def blocks(
     space.check(arch)
     space.check_proxy(proxy)
     module, function = BLOCKS[space.name].split(":")
-    found: list[Block] = getattr(import_module(module), function)(
-        arch, proxy, classes=classes, image_channels=image_channels
-    )
+    found: list[Block] = getattr(import_module(module), function)(arch, proxy, ends=ends)
     return found
 
 
-def nas_bench_201(arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int) -> list[Block]:
+def nas_bench_201(arch: Architecture, proxy: Proxy, *, ends: Ends) -> list[Block]:
     """Of a network of NAS-Bench-201: an edge's operation in all cells of a stage is a block, its layers those cells."""
     depth = cells.NASBench201().depth(proxy)
     width = proxy.channels
     found = [
-        Block("stem", "stem", 3, c_in=image_channels, c_out=width, layers=("stem.",)),
+        Block("stem", "stem", 3, c_in=ends.inputs, c_out=width, layers=("stem.",)),
         Block("stem_norm", "norm", c_in=width, c_out=width, layers=("stem_norm.",)),
     ]
     for stage in range(cells.STAGES):
@@ -112,5 +109,5 @@ def nas_bench_201(arch: Architecture, proxy: Proxy, *, classes: int, image_chann
     return [
         *found,
         Block("norm", "norm", c_in=width, c_out=width, layers=("norm.",)),
-        Block("classifier", "classifier", c_in=width, c_out=classes, layers=("classifier.",)),
+        Block("classifier", "classifier", c_in=width, c_out=ends.outputs, layers=("classifier.",)),
     ]

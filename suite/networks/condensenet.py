@@ -28,7 +28,7 @@ from suite.networks.channels import first, gate, normed, weights
 from suite.networks.mixture import Mixture, Row
 from suite.networks.operations import PLAIN, Norms
 from suite.spaces import condensenet as space
-from suite.types import Architecture, Proxy
+from suite.types import Architecture, Ends, Proxy
 
 SPACE = space.CondenseNet()
 
@@ -159,29 +159,29 @@ class Network(nn.Module):
         stages: Layers of each block, under the proxy.
         growths: Channels that a layer of each adds, under the proxy.
         proxy: Says how the 3x3 are grouped.
-        classes: Outputs.
-        image_channels: 1 or 3.
+        ends: What goes in and comes out.
         norms: Its batch norms.
     """
 
     def __init__(
         self, stages: tuple[int, ...], growths: tuple[int, ...], proxy: Proxy,
-        *, classes: int, image_channels: int, norms: Norms,
+        *, ends: Ends, norms: Norms,
     ) -> None:  # fmt: skip
         super().__init__()
         self.proxy, self.stage = proxy, 0
         width = space.stem(growths)
-        self.stem = nn.Conv2d(image_channels, width, 3, padding=1, bias=False)
+        ends.need_pooled("condensenet")
+        self.stem = nn.Conv2d(ends.inputs, width, 3, padding=1, bias=False)
         blocks: list[list[Layer]] = [[] for _ in stages]
         for layer in space.layers(stages, growths, proxy.resolution):
             blocks[layer.block].append(Layer(layer.inputs, layer.growth, space.groups(proxy), norms))
             width += layer.growth
         self.blocks = nn.ModuleList(nn.ModuleList(block) for block in blocks)
         self.norm = norms.outside(width)
-        self.classifier = nn.Linear(width, classes)
+        self.classifier = nn.Linear(width, ends.outputs)
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
-        """Logits, shape (n, classes), of normalised images, shape (n, image_channels, side, side)."""
+        """Outputs, logits of shape (n, outputs) if pooled, of normalised images, shape (n, inputs, side, side)."""
         if mixture is not None:
             return self.mixed(images, mixture)
         x: Tensor = self.stem(images)
@@ -275,11 +275,11 @@ def every(width: int, full: int, groups: int, *, device: torch.device | None = N
 
 
 def network(
-    arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms = PLAIN
+    arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms = PLAIN
 ) -> nn.Module:  # fmt: skip
     """The network of `arch` at the width and depth of `proxy`, as it is trained."""
     sizes = space.scaled(*SPACE.blocks(arch), proxy)
-    return Network(*sizes, proxy, classes=classes, image_channels=image_channels, norms=norms)
+    return Network(*sizes, proxy, ends=ends, norms=norms)
 
 
 class Mixed:
@@ -307,16 +307,16 @@ class Mixed:
         """The network is one."""
         return 1
 
-    def network(self, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms) -> nn.Module:
+    def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
         """The largest."""
         sizes = space.scaled(space.STAGES[-1:] * space.BLOCKS, space.GROWTHS[-1:] * space.BLOCKS, proxy)
-        return Network(*sizes, proxy, classes=classes, image_channels=image_channels, norms=norms)
+        return Network(*sizes, proxy, ends=ends, norms=norms)
 
     def standalone(
-        self, arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms
+        self, arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms
     ) -> nn.Module:  # fmt: skip
         """That of `arch`, not condensed."""
-        return network(arch, proxy, classes=classes, image_channels=image_channels, norms=norms)
+        return network(arch, proxy, ends=ends, norms=norms)
 
     def chosen(self, arch: Architecture) -> Iterator[tuple[int, int]]:
         """(row, option) of each decision."""
@@ -348,11 +348,11 @@ class Mixed:
         return found | of_norm(state, "norm.", seen) | {"classifier.bias": state["classifier.bias"]}
 
     def computed_macs(
-        self, proxy: Proxy, active: Sequence[Sequence[int]], *, classes: int, image_channels: int
+        self, proxy: Proxy, active: Sequence[Sequence[int]], *, ends: Ends
     ) -> int:  # fmt: skip
         """Of the longest stages and the largest growths that are computed, with 1x1s that are not condensed."""
         largest = tuple(max(options) for options in active)
-        return SPACE.trained_macs(largest, proxy, classes=classes, image_channels=image_channels)
+        return SPACE.trained_macs(largest, proxy, ends=ends)
 
 
 def of_norm(state: Mapping[str, Tensor], prefix: str, channels: Tensor) -> dict[str, Tensor]:

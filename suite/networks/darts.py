@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from suite.networks.dead_edges import State, Zero, reaching
 from suite.networks.mixture import Choice, Mixture, Row
-from suite.networks.operations import OPERATIONS, PLAIN, FactorizedReduce, Norms, ReLUConvBN
+from suite.networks.operations import OPERATIONS, PLAIN, FactorizedReduce, Norms, ReLUConvBN, answer, classifier
 from suite.spaces import darts as space
-from suite.types import Architecture, Proxy, Unsupported
+from suite.types import Architecture, Ends, Proxy, Unsupported
 
 AUXILIARY_SIDE = 8
 """Of the images that reach the auxiliary head [pixels]."""
@@ -158,20 +158,19 @@ class Network(nn.Module):
         slots: Of a normal and of a reduction cell.
         concats: The states in the output of each.
         proxy: Width, depth, and the side of the images.
-        classes: Outputs.
-        image_channels: 1 or 3.
+        ends: What goes in and comes out.
         norms: Its batch norms.
         auxiliary: With an auxiliary head, whose logits stand in `auxiliary_logits` after each forward pass in training.
     """
 
     def __init__(
         self, slots: Sequence[Sequence[Slot]], concats: Sequence[tuple[int, ...]], proxy: Proxy,
-        *, classes: int, image_channels: int, norms: Norms = PLAIN, auxiliary: bool = False,
+        *, ends: Ends, norms: Norms = PLAIN, auxiliary: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.drop_path = DropPath()
         """Off; set its probability to use it."""
-        self.stem = nn.Conv2d(image_channels, space.STEM * proxy.channels, 3, padding=1, bias=False)
+        self.stem = nn.Conv2d(ends.inputs, space.STEM * proxy.channels, 3, padding=1, bias=False)
         self.stem_norm = norms.outside(space.STEM * proxy.channels)
         multipliers = (len(concats[0]), len(concats[1]))
         depth = space.depth(proxy)
@@ -186,20 +185,21 @@ class Network(nn.Module):
         self.auxiliary_logits: Tensor | None = None
         self.auxiliary_head: AuxiliaryHead | None = None
         if auxiliary:
+            ends.need_pooled("darts: with an auxiliary head")
             last = self.places[self.auxiliary_at]
             if last.side != AUXILIARY_SIDE:
                 raise Unsupported(
                     f"darts: the auxiliary head needs {AUXILIARY_SIDE} pixels a side after both reductions, that is "
                     f"resolution {4 * AUXILIARY_SIDE}, not {proxy.resolution}"
                 )
-            self.auxiliary_head = AuxiliaryHead(multipliers[1] * last.channels, classes, norms)
+            self.auxiliary_head = AuxiliaryHead(multipliers[1] * last.channels, ends.outputs, norms)
         self.lean = False
         """Whether only what has to be computed is: see `suite.networks.dead_edges`."""
         end = self.places[-1]
-        self.classifier = nn.Linear(multipliers[end.reduction] * end.channels, classes)
+        self.classifier, self.head = classifier(multipliers[end.reduction] * end.channels, ends), ends.head
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
-        """Logits, shape (n, classes), of normalised images, shape (n, image_channels, side, side)."""
+        """Outputs, logits of shape (n, outputs) if pooled, of normalised images, shape (n, inputs, side, side)."""
         if self.lean and not self.drop_path.probability:
             return self.leanly(images, mixture)
         before = last = self.stem_norm(self.stem(images))
@@ -208,8 +208,7 @@ class Network(nn.Module):
             before, last = last, cell(before, last, rows)
             if number == self.auxiliary_at and self.auxiliary_head is not None and self.training:
                 self.auxiliary_logits = self.auxiliary_head(last)
-        logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
-        return logits
+        return answer(last, self.classifier, self.head)
 
     def leanly(self, images: Tensor, mixture: Mixture | None) -> Tensor:
         """As `forward`, by lean cells; those that the output does not depend on are left out."""
@@ -230,13 +229,12 @@ class Network(nn.Module):
                 self.auxiliary_logits = self.auxiliary_head(outputs[-1])  # type: ignore[misc]
         last = outputs[-1]
         assert last is not None
-        logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
-        return logits
+        return answer(last, self.classifier, self.head)
 
 
 def from_genotype(
     genotype: space.Genotype, proxy: Proxy,
-    *, classes: int, image_channels: int, norms: Norms = PLAIN, auxiliary: bool = False,
+    *, ends: Ends, norms: Norms = PLAIN, auxiliary: bool = False,
 ) -> Network:  # fmt: skip
     """The network of two cells with whatever outputs they were written with."""
     slots = [
@@ -244,9 +242,7 @@ def from_genotype(
         for kind in space.CELLS
     ]
     concats = [genotype.concat(kind) for kind in space.CELLS]
-    return Network(
-        slots, concats, proxy, classes=classes, image_channels=image_channels, norms=norms, auxiliary=auxiliary
-    )
+    return Network(slots, concats, proxy, ends=ends, norms=norms, auxiliary=auxiliary)
 
 
 class Networks:
@@ -257,13 +253,11 @@ class Networks:
 
     def __call__(
         self, arch: Architecture, proxy: Proxy,
-        *, classes: int, image_channels: int, norms: Norms = PLAIN, auxiliary: bool = False,
+        *, ends: Ends, norms: Norms = PLAIN, auxiliary: bool = False,
     ) -> nn.Module:  # fmt: skip
         """The network of `arch` at the width and depth of `proxy`."""
         genotype = self.space.genotype(arch)
-        return from_genotype(
-            genotype, proxy, classes=classes, image_channels=image_channels, norms=norms, auxiliary=auxiliary
-        )
+        return from_genotype(genotype, proxy, ends=ends, norms=norms, auxiliary=auxiliary)
 
 
 darts = Networks(space.DARTS())
@@ -298,16 +292,14 @@ class Mixed:
         """Of the network."""
         return space.depth(proxy)
 
-    def network(self, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms) -> nn.Module:
+    def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
         """With all operations on each edge."""
         slots = [
             Slot(f"{name}{number}", start, end, space.OPERATIONS)
             for name in (("edge", "again") if self.twice else ("edge",))
             for number, (start, end) in enumerate(space.EDGES)
         ]
-        network = Network(
-            [slots, slots], [space.ALL_NODES] * 2, proxy, classes=classes, image_channels=image_channels, norms=norms
-        )
+        network = Network([slots, slots], [space.ALL_NODES] * 2, proxy, ends=ends, norms=norms)
         network.rows = (self.groups["normal"], self.groups["reduce"])
         return network
 

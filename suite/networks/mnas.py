@@ -28,7 +28,7 @@ from suite.networks.blocks import Block as Keyed
 from suite.networks.mixture import Mixture, Row
 from suite.networks.operations import PLAIN, Norms
 from suite.spaces import mnas as space
-from suite.types import Architecture, Proxy
+from suite.types import Architecture, Ends, Proxy
 
 DECISIONS = len(space.DECISIONS)
 PATHS = tuple(product(range(len(space.OPS)), range(len(space.KERNELS)), range(len(space.SE))))
@@ -389,20 +389,21 @@ class Network(nn.Module):
     """Stem, blocks, head, mean over the image, classifier."""
 
     def __init__(
-        self, encoding: space.Encoding, blocks: Sequence[Block], *, channels: int, last: int, classes: int,
-        image_channels: int, norms: Norms,
+        self, encoding: space.Encoding, blocks: Sequence[Block], *, channels: int, last: int, ends: Ends,
+        norms: Norms,
     ) -> None:  # fmt: skip
         super().__init__()
         first, *_, head = encoding.widths(channels)
-        self.stem = ConvNormReLU(image_channels, first, 3, encoding.stem_stride, norms)
+        ends.need_pooled("mnas")
+        self.stem = ConvNormReLU(ends.inputs, first, 3, encoding.stem_stride, norms)
         self.blocks = nn.ModuleList(blocks)
         self.head = ConvNormReLU(last, head, 1, 1, norms)
         self.dropout = nn.Dropout(encoding.dropout)
-        self.classifier = nn.Linear(head, classes)
+        self.classifier = nn.Linear(head, ends.outputs)
         self.arriving = Widths(((encoding.stem, first, None),))
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
-        """Logits, shape (n, classes), of normalised images, shape (n, image_channels, side, side)."""
+        """Outputs, logits of shape (n, outputs) if pooled, of normalised images, shape (n, inputs, side, side)."""
         x = self.stem(images)
         widths = self.arriving
         for number, block in enumerate(self.blocks):
@@ -422,13 +423,13 @@ def rows_of(block: int) -> slice:
 
 
 def from_encoding(
-    encoding: space.Encoding, *, classes: int, image_channels: int = 3, channels: int = space.WIDTH,
+    encoding: space.Encoding, *, ends: Ends, channels: int = space.WIDTH,
     norms: Norms = PLAIN,
 ) -> Network:  # fmt: skip
     """The network of an encoding: any of the space, or a released one.
 
     >>> with torch.device("meta"):
-    ...     network = from_encoding(space.B1, classes=1000)
+    ...     network = from_encoding(space.B1, ends=Ends(3, 1000))
     >>> sum(weight.numel() for weight in network.parameters())
     4383312
     """
@@ -438,8 +439,8 @@ def from_encoding(
         for block, layers in zip(encoding.blocks, shapes, strict=True)
     ]
     network = Network(
-        encoding, blocks, channels=channels, last=shapes[-1][-1].outputs, classes=classes,
-        image_channels=image_channels, norms=norms,
+        encoding, blocks, channels=channels, last=shapes[-1][-1].outputs, ends=ends,
+        norms=norms,
     )  # fmt: skip
     if encoding.published:
         for module in network.modules():
@@ -453,15 +454,13 @@ FIRST = SPACE.encoding((0,) * len(SPACE.decisions))
 
 
 def network(
-    arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms = PLAIN
+    arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms = PLAIN
 ) -> nn.Module:  # fmt: skip
     """The network of `arch` at the width of `proxy`."""
-    return from_encoding(
-        SPACE.encoding(arch), classes=classes, image_channels=image_channels, channels=proxy.channels, norms=norms
-    )
+    return from_encoding(SPACE.encoding(arch), ends=ends, channels=proxy.channels, norms=norms)
 
 
-def blocks(arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int) -> list[Keyed]:
+def blocks(arch: Architecture, proxy: Proxy, *, ends: Ends) -> list[Keyed]:
     """Of the network of `arch`: stem, five blocks, head, classifier."""
     encoding = SPACE.encoding(arch)
     shapes = encoding.layers(proxy.channels)
@@ -479,10 +478,10 @@ def blocks(arch: Architecture, proxy: Proxy, *, classes: int, image_channels: in
         for number, (block, layers) in enumerate(zip(encoding.blocks, shapes, strict=True))
     ]  # fmt: skip
     return [
-        Keyed("stem", "stem", 3, c_in=image_channels, c_out=first, layers=("stem.",)),
+        Keyed("stem", "stem", 3, c_in=ends.inputs, c_out=first, layers=("stem.",)),
         *searched,
         Keyed("head", "head", 1, c_in=last, c_out=head, layers=("head.",)),
-        Keyed("classifier", "classifier", 1, c_in=head, c_out=classes, layers=("classifier.",)),
+        Keyed("classifier", "classifier", 1, c_in=head, c_out=ends.outputs, layers=("classifier.",)),
     ]
 
 
@@ -509,20 +508,20 @@ class Mixed:
         """No block is there twice."""
         return 1
 
-    def network(self, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms) -> nn.Module:
+    def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
         """With all layers and operations, at the widest."""
         widths = widest(proxy.channels)
         blocks = [MixedBlock(number, inputs, proxy.channels, norms) for number, inputs in enumerate(widths[:-1])]
         return Network(
-            FIRST, blocks, channels=proxy.channels, last=widths[-1], classes=classes,
-            image_channels=image_channels, norms=norms,
+            FIRST, blocks, channels=proxy.channels, last=widths[-1], ends=ends,
+            norms=norms,
         )  # fmt: skip
 
     def standalone(
-        self, arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms
+        self, arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms
     ) -> nn.Module:  # fmt: skip
         """With those of `arch`."""
-        return network(arch, proxy, classes=classes, image_channels=image_channels, norms=norms)
+        return network(arch, proxy, ends=ends, norms=norms)
 
     def chosen(self, arch: Architecture) -> Iterator[tuple[int, int]]:
         """(row, option) of each decision."""
@@ -534,9 +533,9 @@ class Mixed:
 
     def narrow(self, arch: Architecture, proxy: Proxy, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Of each tensor of the network of `arch`, the first channels."""
-        classes, image_channels = len(state["classifier.bias"]), state["stem.conv.weight"].shape[1]
+        ends = Ends(state["stem.conv.weight"].shape[1], len(state["classifier.bias"]))
         with torch.device("meta"):
-            alone = network(arch, proxy, classes=classes, image_channels=image_channels).state_dict()
+            alone = network(arch, proxy, ends=ends).state_dict()
         return {
             name: state[name][tuple(slice(length) for length in tensor.shape)]
             for name, tensor in alone.items()
@@ -544,7 +543,7 @@ class Mixed:
         }
 
     def computed_macs(
-        self, proxy: Proxy, active: Sequence[Sequence[int]], *, classes: int, image_channels: int
+        self, proxy: Proxy, active: Sequence[Sequence[int]], *, ends: Ends
     ) -> int:  # fmt: skip
         """Multiply-adds of one image forward, if these options of each row are computed."""
         total, inputs = 0, widest(proxy.channels)[0]
@@ -556,7 +555,7 @@ class Mixed:
             for options in product(op, kernel, se):
                 total += block_cost(number, options, inputs, outputs, layers, side).macs
             inputs = outputs
-        return total + frame(proxy, inputs, classes=classes, image_channels=image_channels).macs
+        return total + frame(proxy, inputs, ends=ends).macs
 
 
 def widest(channels: int) -> list[int]:
@@ -583,10 +582,10 @@ def block_cost(
     return space.Cost(first.params + (layers - 1) * other.params, first.macs + (layers - 1) * other.macs)
 
 
-def frame(proxy: Proxy, last: int, *, classes: int, image_channels: int) -> space.Cost:
+def frame(proxy: Proxy, last: int, *, ends: Ends) -> space.Cost:
     """Of stem, of the head behind a block of `last` channels, and of the classifier."""
     return FIRST.frame(
-        last, proxy.resolution, classes=classes, image_channels=image_channels, channels=proxy.channels
+        last, proxy.resolution, ends=ends, channels=proxy.channels
     )  # fmt: skip
 
 

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from suite.networks.dead_edges import State, reaching
 from suite.networks.mixture import Choice, Mixture, Row
-from suite.networks.operations import OPERATIONS, PLAIN, Norms, Reduction
+from suite.networks.operations import OPERATIONS, PLAIN, Norms, Reduction, answer, classifier
 from suite.spaces import nas_bench_201 as space
-from suite.types import Architecture, Proxy
+from suite.types import Architecture, Ends, Proxy
 
 ROWS = slice(0, len(space.EDGES))
 Options = Sequence[Sequence[str]]
@@ -68,11 +68,9 @@ class Cell(nn.Module):
 class Network(nn.Module):
     """Stem, three stages of cells with reductions between them, norm, ReLU, mean over the image, classifier."""
 
-    def __init__(
-        self, options: Options, *, channels: int, depth: int, classes: int, image_channels: int, norms: Norms
-    ) -> None:
+    def __init__(self, options: Options, *, channels: int, depth: int, ends: Ends, norms: Norms) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(image_channels, channels, 3, padding=1, bias=False)
+        self.stem = nn.Conv2d(ends.inputs, channels, 3, padding=1, bias=False)
         self.stem_norm = norms.outside(channels)
         cells: list[nn.Module] = []
         for stage in range(space.STAGES):
@@ -82,12 +80,12 @@ class Network(nn.Module):
             cells.extend(Cell(options, width, norms) for _ in range(depth))
         self.cells = nn.ModuleList(cells)
         self.norm = norms.outside(width)
-        self.classifier = nn.Linear(width, classes)
+        self.classifier, self.head = classifier(width, ends), ends.head
         self.lean = False
         """Whether only what has to be computed is: see `suite.networks.dead_edges`."""
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
-        """Logits, shape (n, classes), of normalised images, shape (n, image_channels, side, side)."""
+        """Outputs, logits of shape (n, outputs) if pooled, of normalised images, shape (n, inputs, side, side)."""
         x: Tensor = self.stem_norm(self.stem(images))
         number = 0
         for cell in self.cells:
@@ -96,24 +94,21 @@ class Network(nn.Module):
                 number += 1
             else:
                 x = cell(x)
-        logits: Tensor = self.classifier(F.relu(self.norm(x)).mean(dim=(2, 3)))
-        return logits
+        return answer(F.relu(self.norm(x)), self.classifier, self.head)
 
 
 def network(
-    arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms = PLAIN
+    arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms = PLAIN
 ) -> nn.Module:  # fmt: skip
     """The network of `arch` at the width and depth of `proxy`."""
     options = [(space.OPERATIONS[option],) for option in arch]
-    return made(options, proxy, classes=classes, image_channels=image_channels, norms=norms)
+    return made(options, proxy, ends=ends, norms=norms)
 
 
-def made(options: Options, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms) -> Network:
+def made(options: Options, proxy: Proxy, *, ends: Ends, norms: Norms) -> Network:
     """A network whose edges have these operations."""
     depth = space.NASBench201().depth(proxy)
-    return Network(
-        options, channels=proxy.channels, depth=depth, classes=classes, image_channels=image_channels, norms=norms
-    )
+    return Network(options, channels=proxy.channels, depth=depth, ends=ends, norms=norms)
 
 
 class Mixed:
@@ -134,16 +129,16 @@ class Mixed:
         """Of the network."""
         return space.STAGES * self.edges.depth(proxy)
 
-    def network(self, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms) -> nn.Module:
+    def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
         """With all operations on each edge."""
         options = [space.OPERATIONS] * len(space.EDGES)
-        return made(options, proxy, classes=classes, image_channels=image_channels, norms=norms)
+        return made(options, proxy, ends=ends, norms=norms)
 
     def standalone(
-        self, arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms
+        self, arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms
     ) -> nn.Module:  # fmt: skip
         """With one."""
-        return network(arch, proxy, classes=classes, image_channels=image_channels, norms=norms)
+        return network(arch, proxy, ends=ends, norms=norms)
 
     def chosen(self, arch: Architecture) -> Iterator[tuple[int, int]]:
         """(row, option) of each operation that `arch` has."""

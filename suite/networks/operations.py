@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from suite.data.seeding import generator
 from suite.networks.dead_edges import Zero, nothing
-from suite.types import BadInput, Unsupported
+from suite.types import BadInput, Ends, Unsupported
 
 STATISTICS = ("running", "batch")
 
@@ -286,6 +286,19 @@ class Reduction(nn.Module):
         """Shape (n, inputs, h, w) to (n, outputs, h / 2, w / 2)."""
         halved: Tensor = self.second(self.first(x)) + self.shortcut(F.avg_pool2d(x, 2))
         return halved
+
+
+def classifier(features: int, ends: Ends) -> nn.Module:
+    """The layer behind the last feature map; its bias counts as a weight."""
+    if ends.head == "none":
+        return nn.Identity()
+    return nn.Conv2d(features, ends.outputs, 1) if ends.head == "map" else nn.Linear(features, ends.outputs)
+
+
+def answer(x: Tensor, layer: nn.Module, head: str) -> Tensor:
+    """What a network gives out of its last feature map, shape (n, features, h, w), by the layer of `classifier`."""
+    given: Tensor = layer(x.mean(dim=(2, 3)) if head == "pooled" else x)
+    return given
 
 
 @torch.no_grad()

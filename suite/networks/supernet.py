@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from suite.networks.mixture import Mixture
 from suite.networks.operations import Norms, initialise
 from suite.spaces import SearchSpace
-from suite.types import Architecture, BadInput, Proxy, Unsupported
+from suite.types import Architecture, BadInput, Ends, Proxy, Unsupported
 
 SUPERNETS: dict[str, str] = {
     "nas_bench_201": "suite.networks.nas_bench_201:mixed",
@@ -59,11 +59,11 @@ class Mixable(Protocol):
     def cells(self, proxy: Proxy) -> int:
         """That mix, in the order of the network."""
 
-    def network(self, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms) -> nn.Module:
+    def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
         """All operations on each edge; its forward takes images and a `Mixture`."""
 
     def standalone(
-        self, arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int, norms: Norms
+        self, arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms
     ) -> nn.Module:  # fmt: skip
         """One operation on each edge, its weights named as in the supernet."""
 
@@ -89,7 +89,7 @@ class Macro(Mixable, Protocol):
         """The tensors of the stand-alone network of `arch`, with its names and shapes, out of the supernet's."""
 
     def computed_macs(
-        self, proxy: Proxy, active: Sequence[Sequence[int]], *, classes: int, image_channels: int
+        self, proxy: Proxy, active: Sequence[Sequence[int]], *, ends: Ends
     ) -> int:  # fmt: skip
         """Multiply-adds of one image forward where these options of each row are computed."""
 
@@ -125,8 +125,7 @@ class Supernet(nn.Module):
     Args:
         space: Whose networks.
         proxy: Width, depth and resolution.
-        classes: Outputs.
-        image_channels: 1 for grey images, 3 for colour.
+        ends: What goes in and comes out.
         seed: Of the initial weights; they are those that `suite.networks.build` draws under the same names.
         norms: Batch norms; None: those of the published supernet (docs/supernets.md).
 
@@ -135,7 +134,7 @@ class Supernet(nn.Module):
 
     >>> from suite.spaces import SPACES
     >>> space = SPACES["nas_bench_201"]
-    >>> supernet = Supernet(space, Proxy(1, 4, 8, cells=1), classes=10, image_channels=1, seed=0)
+    >>> supernet = Supernet(space, Proxy(1, 4, 8, cells=1), ends=Ends(1, 10), seed=0)
     >>> supernet.shape
     (6, 5)
     >>> uniform = torch.full(supernet.shape, 1 / 5, requires_grad=True)
@@ -145,16 +144,16 @@ class Supernet(nn.Module):
 
     def __init__(
         self, space: SearchSpace, proxy: Proxy,
-        *, classes: int, image_channels: int, seed: int, norms: Norms | None = None,
+        *, ends: Ends, seed: int, norms: Norms | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.kind = mixable(space)
         space.check_proxy(proxy)
         self.space, self.proxy, self.seed = space, proxy, seed
-        self.classes, self.image_channels = classes, image_channels
+        self.ends = ends
         self.norms = self.kind.norms if norms is None else norms
         with torch.device("meta"):  # nothing is drawn here, so torch's global generator stays where it is
-            self.network = self.kind.network(proxy, classes=classes, image_channels=image_channels, norms=self.norms)
+            self.network = self.kind.network(proxy, ends=ends, norms=self.norms)
         self.network.to_empty(device="cpu")
         initialise(self.network, seed)
         self.shape = (len(self.kind.rows()), len(self.kind.options))
@@ -218,7 +217,7 @@ class Supernet(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, shape (n, classes).
+        """Logits, shape (n, outputs).
 
         Raises:
             BadInput: Nobody has said what to mix.
@@ -243,7 +242,7 @@ class Supernet(nn.Module):
         return self.kind.derive(weights.detach().cpu().double().numpy())
 
     def standalone(self, arch: Architecture, norms: Norms | None = None) -> nn.Module:
-        """The network of `arch` with copies of these weights, on their device.
+        """The network of `arch` with copies of these weights, on their device and as precise as they are.
 
         Args:
             arch: An architecture of the space.
@@ -252,17 +251,17 @@ class Supernet(nn.Module):
         """
         self.space.check(arch)
         with torch.device("meta"):
-            network = self.kind.standalone(
-                arch, self.proxy, classes=self.classes, image_channels=self.image_channels, norms=norms or self.norms
-            )
+            network = self.kind.standalone(arch, self.proxy, ends=self.ends, norms=norms or self.norms)
         network.to_empty(device="cpu")
         initialise(network, self.seed)
+        first = next(self.network.parameters())
+        network.to(first.dtype)
         given, state = dict(self.network.named_parameters()), self.network.state_dict()
         inherit(network, self.kind.narrow(arch, self.proxy, state) if isinstance(self.kind, Macro) else state)
         for name, weight in network.named_parameters():
             if name in given and given[name].shape == weight.shape:  # one layout in memory gives one sum
                 weight.data = torch.empty_like(given[name]).copy_(weight.data)
-        return network.to(next(self.network.parameters()).device).train(self.training)
+        return network.to(first.device).train(self.training)
 
     @cached_property
     def macs(self) -> CostTable:
@@ -282,10 +281,9 @@ class Supernet(nn.Module):
                 f"ask {self.space.name}.{metric}(arch, proxy)"
             )
         edges = self.kind.edges
-        shape: dict[str, Any] = {"classes": self.classes, "image_channels": self.image_channels}
 
         def cost(arch: Architecture) -> int:
-            return int(getattr(edges, metric)(arch, self.proxy, **shape))
+            return int(getattr(edges, metric)(arch, self.proxy, ends=self.ends))
 
         nothing = (0,) * len(edges.decisions)
         skeleton = cost(nothing)
@@ -300,8 +298,7 @@ class Supernet(nn.Module):
         if self.mixture is None:
             raise BadInput("supernet: nothing to compute yet; call mix(weights) or path(arch) first")
         if isinstance(self.kind, Macro):
-            shape = {"classes": self.classes, "image_channels": self.image_channels}
-            return self.kind.computed_macs(self.proxy, self.mixture.active, **shape)
+            return self.kind.computed_macs(self.proxy, self.mixture.active, ends=self.ends)
         active = ((row, option) for row, options in enumerate(self.mixture.active) for option in options)
         return self.macs.skeleton + int(sum(self.macs.edges[row, option] for row, option in active))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from suite.report import words
-from suite.report.content import Leaderboard, Study, leaderboards, studies
+from suite.report.content import Leaderboard, StudyTable, leaderboards, studies
 from suite.report.reading import rows_of
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _leaderboard(board: Leaderboard, wide: bool) -> Table:
     return table
 
 
-def _study(study: Study, wide: bool) -> Table:
+def _study(study: StudyTable, wide: bool) -> Table:
     from rich.text import Text
 
     under = f"{words.judged(study.judge)}, {study.n}; {study.place.seconds}"

@@ -1,4 +1,4 @@
-"""What the report says: rows grouped into tables that may stand side by side, ranked, and summed up in a sentence.
+"""The content of a report: rows grouped into comparable tables, ranked, and summed up in a sentence.
 
 A table holds one space, data set, judge, clock and device: errors of different judges and seconds of different
 clocks or devices are never compared. Results of different folders stay apart too, as their budgets may differ.
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from suite.records.ledger import CHARGED, PHASES, gpu_days
 from suite.report import words
-from suite.report.reading import Row, Source
+from suite.report.reading import ResultsFolder, Row
 from suite.types import JSON, SIMULATED
 
 T = TypeVar("T")
@@ -85,8 +85,8 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Place:
-    """What makes seconds and errors comparable: one folder, space, data set, clock and device."""
+class BoardKey:
+    """The key under which seconds and errors are comparable: one folder, space, data set, clock and device."""
 
     source: str
     space: str
@@ -104,7 +104,7 @@ class Place:
 class Leaderboard:
     """The searchers that one judge ranked, lowest error first."""
 
-    place: Place
+    place: BoardKey
     evaluator: str
     judge: str
     rows: list[Row]
@@ -124,7 +124,7 @@ class Leaderboard:
 
     @property
     def seeds(self) -> str:
-        """How many seeds its rows rest on."""
+        """The number of seeds behind its rows."""
         seeds = sorted({row["seeds"] for row in self.rows if math.isfinite(row["seeds"])})
         if not seeds:
             return "seeds not recorded"
@@ -141,7 +141,7 @@ class Leaderboard:
 class Curves:
     """Judge error of the incumbent against device seconds."""
 
-    place: Place
+    place: BoardKey
     lines: Mapping[str, list[Row]]
     """By searcher, lowest final error first; from the moment at which every seed has an incumbent."""
     left_out: list[str]
@@ -155,18 +155,18 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """What each searcher cost on each data set, by phase."""
+class LedgerTable:
+    """The cost of each searcher on each data set, by phase."""
 
-    place: Place
-    """Of all its rows; its data set is left open."""
+    place: BoardKey
+    """The key that all its rows share; the data set is left open."""
     phases: tuple[str, ...]
     rows: list[Row]
     """searcher, dataset, one entry a phase [device s], charged_s, evaluations, gpu_days, macs, energy_j."""
 
     @property
     def datasets(self) -> list[str]:
-        """Those of its rows."""
+        """The data sets of its rows, in their order."""
         return _seen(row["dataset"] for row in self.rows)
 
     def known(self, column: str) -> bool:
@@ -175,10 +175,10 @@ class Ledger:
 
 
 @dataclass(frozen=True)
-class Study:
-    """How well proxies rank, highest tau first."""
+class StudyTable:
+    """The ranked proxies of one study, highest tau first."""
 
-    place: Place
+    place: BoardKey
     judge: str
     rows: list[Row]
     digits: int
@@ -187,7 +187,7 @@ class Study:
     tied: frozenset[str]
     figure: str = ""
     answers: list[Row] = field(default_factory=list)
-    """question, answer."""
+    """Pairs of a question and its answer."""
     claims: list[Row] = field(default_factory=list)
     factors: list[Row] = field(default_factory=list)
     recommendations: list[Row] = field(default_factory=list)
@@ -197,7 +197,7 @@ class Study:
 
     @property
     def possible(self) -> str:
-        """What "of a possible" stands for."""
+        """The meaning of "of a possible" in this study."""
         said = dict.fromkeys(row.get("possible") or row["ceiling"] for row in self.rows)
         return "; ".join(word for word in said if word)
 
@@ -224,7 +224,7 @@ class Study:
 
     @property
     def n(self) -> str:
-        """How many architectures its rows rest on."""
+        """The number of architectures behind its rows."""
         many = sorted({row["n"] for row in self.rows if math.isfinite(row["n"])})
         if not many:
             return "number of architectures not recorded"
@@ -254,11 +254,11 @@ class Scatter:
     space: str
     dataset: str
     error: str
-    """What the vertical axis shows."""
+    """Label of the vertical axis: the measured error."""
     panels: list[Panel]
     figure: str = ""
     left_out: int = 0
-    """Proxies without a panel."""
+    """Names of the proxies that have no panel."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ class Failure:
     reason: str
     count: float
     of: float
-    """nan if not known."""
+    """Answers that were asked for; nan if not known."""
 
 
 @dataclass(frozen=True)
@@ -294,8 +294,8 @@ class Content:
     subtitle: str
     leaderboards: list[Leaderboard]
     curves: list[Curves]
-    ledgers: list[Ledger]
-    studies: list[Study]
+    ledgers: list[LedgerTable]
+    studies: list[StudyTable]
     scatters: list[Scatter]
     failures: list[Failure]
     provenance: list[Provenance]
@@ -305,7 +305,7 @@ class Content:
     """Between data sets of a study."""
 
 
-def arrange(sources: Sequence[Source]) -> Content:
+def arrange(sources: Sequence[ResultsFolder]) -> Content:
     """Groups, ranks and sums up what the folders hold."""
     rows = [row for source in sources for table in source.tables.values() for row in table]
     spaces, datasets = _seen(row["space"] for row in rows), _seen(row.get("dataset", "") for row in rows)
@@ -333,7 +333,7 @@ def arrange(sources: Sequence[Source]) -> Content:
     )
 
 
-def _table(source: Source, file: str) -> list[Row]:
+def _table(source: ResultsFolder, file: str) -> list[Row]:
     return list(source.tables.get(file, ()))
 
 
@@ -353,15 +353,15 @@ def _clock(row: Row) -> str:
     return str(row["clock"]) or ("simulated" if row["device"].startswith(SIMULATED) else "")
 
 
-def _place(source: str, row: Row) -> Place:
-    return Place(source, row["space"], row["dataset"], _clock(row), row["device"])
+def _place(source: str, row: Row) -> BoardKey:
+    return BoardKey(source, row["space"], row["dataset"], _clock(row), row["device"])
 
 
 def _last(value: float) -> float:
     return value if math.isfinite(value) else math.inf
 
 
-def leaderboards(rows: Sequence[Row], source: Source | None = None) -> list[Leaderboard]:
+def leaderboards(rows: Sequence[Row], source: ResultsFolder | None = None) -> list[Leaderboard]:
     """One a space, data set, evaluator, judge, clock and device, in the order of the rows."""
     name = source.name if source else ""
     winners = _table(source, "winners.csv") if source else []
@@ -426,11 +426,11 @@ def _winners(winners: list[Row], board: Row, order: list[str]) -> list[Row]:
     return found
 
 
-def _curves(source: Source) -> list[Curves]:
+def _curves(source: ResultsFolder) -> list[Curves]:
     rows = _table(source, "anytime.csv")
     result = []
     for group in _groups(rows, lambda row: (row["space"], row["dataset"])):
-        placed: dict[Place, dict[str, list[Row]]] = {}
+        placed: dict[BoardKey, dict[str, list[Row]]] = {}
         left_out = []
         for mine in _groups(group, lambda row: (row["searcher"], row.get("clock"), row.get("device"))):
             clocks = _clocks(source, mine[0])
@@ -448,17 +448,17 @@ def _curves(source: Source) -> list[Curves]:
             ]
             if whole:
                 clock, device = clocks.pop() if clocks else ("", "")
-                place = Place(source.name, mine[0]["space"], mine[0]["dataset"], clock, device)
+                place = BoardKey(source.name, mine[0]["space"], mine[0]["dataset"], clock, device)
                 placed.setdefault(place, {})[mine[0]["searcher"]] = whole
         if left_out and not placed:
-            placed[Place(source.name, group[0]["space"], group[0]["dataset"], "", "")] = {}
+            placed[BoardKey(source.name, group[0]["space"], group[0]["dataset"], "", "")] = {}
         for i, (place, lines) in enumerate(placed.items()):
             order = sorted(lines, key=lambda name: (lines[name][-1]["judge_error_mean"], name))
             result.append(Curves(place, {name: lines[name] for name in order}, left_out if i == 0 else []))
     return result
 
 
-def _clocks(source: Source, row: Row) -> set[tuple[str, str]]:
+def _clocks(source: ResultsFolder, row: Row) -> set[tuple[str, str]]:
     """Which clocks a searcher's seconds may be of; anytime.csv need not say, the leaderboard beside it does."""
     if row.get("device") or row.get("clock"):
         return {(_clock({"clock": "", "device": "", **row}), row.get("device", ""))}
@@ -474,7 +474,7 @@ def _clocks(source: Source, row: Row) -> set[tuple[str, str]]:
     return set()
 
 
-def _ledgers(source: Source) -> list[Ledger]:
+def _ledgers(source: ResultsFolder) -> list[LedgerTable]:
     ledgers = []
     for group in _groups(_table(source, "ledger.csv"), lambda row: replace(_place(source.name, row), dataset="")):
         named = {row["phase"] for row in group}
@@ -497,7 +497,7 @@ def _ledgers(source: Source) -> list[Ledger]:
                     "energy_j": _sum(row["energy_j"] for row in charged),
                 }
             )
-        ledgers.append(Ledger(replace(_place(source.name, group[0]), dataset=""), phases, rows))
+        ledgers.append(LedgerTable(replace(_place(source.name, group[0]), dataset=""), phases, rows))
     return ledgers
 
 
@@ -507,7 +507,7 @@ def _sum(values: Iterable[float]) -> float:
     return math.fsum(parts) if parts and all(map(math.isfinite, parts)) else math.nan
 
 
-def studies(rows: Sequence[Row], source: str = "") -> list[Study]:
+def studies(rows: Sequence[Row], source: str = "") -> list[StudyTable]:
     """One a space, data set, judge, clock and device, in the order of the rows."""
     result = []
     for group in _groups(rows, lambda row: (_place(source, row), row["judge"])):
@@ -521,7 +521,7 @@ def studies(rows: Sequence[Row], source: str = "") -> list[Study]:
         others = [ranked[i]["proxy"] for i in overlapping]
         shown = [row[c] for row in ranked for c in ("tau", "tau_low", "ceiling_low") if math.isfinite(row[c])]
         result.append(
-            Study(
+            StudyTable(
                 place=_place(source, group[0]),
                 judge=group[0]["judge"],
                 rows=ranked,
@@ -534,7 +534,7 @@ def studies(rows: Sequence[Row], source: str = "") -> list[Study]:
     return result
 
 
-def with_findings(study: Study, source: Source) -> Study:
+def with_findings(study: StudyTable, source: ResultsFolder) -> StudyTable:
     """The study with what else its folder says of its data set."""
     place = study.place
 
@@ -589,7 +589,7 @@ PANELS = 24
 """Proxies that a figure shows one by one; of more some, evenly spread over their cost."""
 
 
-def _scatters(source: Source) -> list[Scatter]:
+def _scatters(source: ResultsFolder) -> list[Scatter]:
     taus = {(row["space"], row["dataset"], row["proxy"]): row["tau"] for row in _table(source, "consistency.csv")}
     judges = {(row["space"], row["dataset"]): row["judge"] for row in _table(source, "consistency.csv")}
     scatters = []
@@ -629,7 +629,7 @@ def _mean(values: Iterable[float]) -> float:
     return math.fsum(finite) / len(finite) if finite else math.nan
 
 
-def _failures(source: Source) -> list[Failure]:
+def _failures(source: ResultsFolder) -> list[Failure]:
     """Counted from scores.csv where there is one, else from the column `failed` of the study."""
     scores = _table(source, "scores.csv")
     failures = []
@@ -645,7 +645,7 @@ def _failures(source: Source) -> list[Failure]:
     return failures
 
 
-def _provenance(source: Source) -> Provenance:
+def _provenance(source: ResultsFolder) -> Provenance:
     environment = dict(source.environment)
     packages, data = environment.pop("packages", None) or {}, environment.pop("data", None) or {}
     command = environment.pop("command", "")

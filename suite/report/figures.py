@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from suite.report import words
-from suite.report.content import Content, Curves, Leaderboard, Place, Scatter, Study
+from suite.report.content import BoardKey, Content, Curves, Leaderboard, Scatter, StudyTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ class Drawn:
 
 
 def colour(content: Content, searcher: str) -> str:
-    """A searcher's colour."""
+    """The colour of a searcher, the same in all figures."""
     return PALETTE[content.searchers.index(searcher) % len(PALETTE)]
 
 
@@ -64,7 +64,7 @@ def draw(content: Content, mark: str) -> tuple[Content, dict[str, Drawn]]:
     """
     drawn: dict[str, Drawn] = {}
 
-    def add(kind: str, place: Place | Scatter, paint: Callable[[], Figure]) -> str:
+    def add(kind: str, place: BoardKey | Scatter, paint: Callable[[], Figure]) -> str:
         stem = "-".join(filter(None, map(_slug, (kind, place.source, place.space, place.dataset))))
         name, i = stem, 2
         while name in drawn:
@@ -241,7 +241,7 @@ def _last(value: float) -> float:
     return value if math.isfinite(value) else math.inf
 
 
-def _consistency(study: Study) -> Figure:
+def _consistency(study: StudyTable) -> Figure:
     """Tau against device seconds a network, with the ceiling."""
     rows = [row for row in study.rows if math.isfinite(row["tau"]) and row["device_s"] > 0]
     figure = _figure(10.6, 4.4)
@@ -270,7 +270,7 @@ def _consistency(study: Study) -> Figure:
     return figure
 
 
-def _ceiling(axes: Axes, study: Study, rows: list[dict[str, Any]]) -> None:
+def _ceiling(axes: Axes, study: StudyTable, rows: list[dict[str, Any]]) -> None:
     common = study.ceiling
     if common is None:  # one a proxy: a short line above each
         for row in rows:
@@ -347,12 +347,12 @@ def _scatter(scatter: Scatter) -> Figure:
 FACTORS = ("epochs", "channels", "resolution", "samples", "cells")
 
 
-def effects(study: Study) -> list[dict[str, Any]]:
+def effects(study: StudyTable) -> list[dict[str, Any]]:
     """Rows of factors.csv that can be drawn."""
     return [row for row in study.factors if math.isfinite(row["loss"] + row["loss_low"] + row["loss_high"])]
 
 
-def _factors(study: Study) -> Figure:
+def _factors(study: StudyTable) -> Figure:
     """Tau lost by halving the cost with each factor alone, by theoretical cost and by seconds."""
     rows = effects(study)
     kinds = list(dict.fromkeys((row["family"], row["cost"]) for row in rows))
@@ -379,7 +379,7 @@ def _factors(study: Study) -> Figure:
     return figure
 
 
-def heat_axes(study: Study) -> list[str]:
+def heat_axes(study: StudyTable) -> list[str]:
     """Factors of a grid: the two with the most values first; fewer than two if there is no grid."""
     rows = [row for row in study.rows if row.get("kind", "") == "schedule" and math.isfinite(row["tau"])]
     values = {name: {row[name] for row in rows if math.isfinite(row[name])} for name in FACTORS}
@@ -387,7 +387,7 @@ def heat_axes(study: Study) -> list[str]:
     return varying if len(varying) > 1 else []
 
 
-def _heat(study: Study) -> Figure:
+def _heat(study: StudyTable) -> Figure:
     """Tau of the proxies that are trained to their end, over two factors, a panel for each setting of the others."""
     varying = heat_axes(study)
     across, down, rest = varying[0], varying[1], varying[2:]

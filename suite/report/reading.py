@@ -1,4 +1,4 @@
-"""What a results folder holds: the columns of its CSV files, and how they are read.
+"""Reading of a results folder: the columns of its CSV files, typed and checked.
 
 A column that is missing, a cell that is no number and a line of the wrong length are refused, naming file, line and
 column; further columns are kept. An empty cell means "not known": "" in a text column, nan in a number.
@@ -81,7 +81,7 @@ FINDINGS = (
     "answers.csv", "comparisons.csv", "factors.csv", "claims.csv", "power.csv", "front.csv", "recommendations.csv",
     "strategies.csv", "transfer.csv",
 )  # fmt: skip
-"""What a study found; read where it is there, without a fixed list of columns."""
+"""Files of a study's findings; read where they are there, without a fixed list of columns."""
 
 THIN = 60_000
 """Lines of scores.csv from which on the figures show some of the networks only."""
@@ -93,7 +93,7 @@ CLOCKS = ("simulated", "measured", "")
 
 
 @dataclass(frozen=True)
-class Source:
+class ResultsFolder:
     """One folder's files: the report's own folder or an immediate sub-folder of it."""
 
     name: str
@@ -105,7 +105,7 @@ class Source:
     """The text of the resolved spec; empty if there is none."""
 
 
-def read_folder(folder: Path) -> list[Source]:
+def read_folder(folder: Path) -> list[ResultsFolder]:
     """The folder and its immediate sub-folders, as far as they hold results.
 
     Raises:
@@ -127,7 +127,7 @@ def read_folder(folder: Path) -> list[Source]:
     return sources
 
 
-def _read_source(folder: Path, name: str) -> Source:
+def _read_source(folder: Path, name: str) -> ResultsFolder:
     tables = {file: read_csv(folder / file) for file in (*COLUMNS, *FINDINGS) if (folder / file).is_file()}
     environment: Any = {}
     if (folder / "environment.json").is_file():
@@ -138,7 +138,7 @@ def _read_source(folder: Path, name: str) -> Source:
         if not isinstance(environment, dict):
             raise BadInput(f"{folder / 'environment.json'}: holds no object of names and values")
     spec = next((_text(folder / file) for file in SPECS if (folder / file).is_file()), "")
-    return Source(name, tables, environment, spec)
+    return ResultsFolder(name, tables, environment, spec)
 
 
 def _text(path: Path) -> str:
@@ -176,7 +176,7 @@ def read_csv(path: Path) -> list[Row]:
 
 
 def thinned(path: Path) -> list[Row]:
-    """Of very many scores those of some networks, evenly spread over the file, and every failure.
+    """A sample of very many scores: networks evenly spread over the file, and every failure.
 
     Raises:
         BadInput: As `read_csv`, without the line.

@@ -46,7 +46,7 @@ def possible(tau: float, ceiling: float, digits: int = 2) -> str:
 
 
 def beside(tau: float, ceiling: float, digits: int = 2) -> str:
-    """What the ceiling adds to a tau. A proxy can lie above it: both have errors, and full training may saturate."""
+    """The ceiling in words, beside a tau. A proxy can lie above it: both have errors, and training may saturate."""
     if math.isnan(ceiling):
         return ", no ceiling measured"
     return f"{' of a possible' if tau <= ceiling else ', above the ceiling of'} {number(ceiling, digits)}"

@@ -25,7 +25,7 @@ from suite.tables import open_resources
 from suite.tables.base import write_whole
 from suite.tables.resources import METRICS as OF_TABLES
 from suite.tables.resources import ResourceTable
-from suite.types import JSON, Architecture, BadInput, Cost, Proxy, Unsupported, nearest
+from suite.types import CIFAR10_ENDS, JSON, Architecture, BadInput, Cost, Ends, Proxy, Unsupported, nearest
 
 if TYPE_CHECKING:
     from suite.resources.measured import Meter
@@ -70,17 +70,17 @@ class Formulas:
 
     def __init__(
         self, space: SearchSpace, metrics: Sequence[str] = tuple(FORMULAS),
-        *, classes: int = 10, image_channels: int = 3,
+        ends: Ends = CIFAR10_ENDS,
     ) -> None:  # fmt: skip
         check_names("formula", metrics, FORMULAS)
         self.space, self.names = space, tuple(metrics)
-        self.shape = {"classes": classes, "image_channels": image_channels}
+        self.ends = ends
         self.of(space.at(0), space.full)
 
     def of(self, arch: Architecture, proxy: Proxy) -> Reading:
         """Exact."""
         formulas: dict[str, Callable[..., int]] = {"params": self.space.params, "macs": self.space.macs}
-        return Reading({name: float(formulas[name](arch, proxy, **self.shape)) for name in self.names})
+        return Reading({name: float(formulas[name](arch, proxy, ends=self.ends)) for name in self.names})
 
     def about(self) -> list[JSON]:
         """Of params and macs."""
@@ -134,22 +134,27 @@ class Measured:
         space: Whose networks.
         meter: How, and on which device.
         store: Where values are kept; of several devices and protocols, apart.
-        classes: Of the classifier.
-        image_channels: 1 for grey images, 3 for colour.
+        ends: What goes in and comes out.
         label: Put before the metrics' names.
     """
 
     def __init__(
         self, space: SearchSpace, meter: Meter, store: Store,
-        *, classes: int = 10, image_channels: int = 3, label: str = "",
+        ends: Ends = CIFAR10_ENDS, label: str = "",
     ) -> None:  # fmt: skip
         from suite.resources.measured import METRICS
 
         self.space, self.meter, self.store = space, meter, store
-        self.shape = {"classes": classes, "image_channels": image_channels}
+        self.ends = ends
         self.metrics = {f"{label}_{name}" if label else name: name for name in meter.metrics}
         self.names, self.units = tuple(self.metrics), METRICS
-        self.key = {"space": space.name, "device": meter.device_name, "setting": meter.setting(), **self.shape}
+        self.key = {
+            "space": space.name,
+            "device": meter.device_name,
+            "setting": meter.setting(),
+            "classes": ends.outputs,
+            "image_channels": ends.inputs,
+        }
 
     def of(self, arch: Architecture, proxy: Proxy) -> Reading:
         """As first measured."""
@@ -177,12 +182,11 @@ class Measured:
         idle_w = self.store.idle_w.get(self.meter.device_name)
         if self.meter.idle_w is None and idle_w is not None:
             self.meter.idle_w = idle_w
-        classes, image_channels = self.shape["classes"], self.shape["image_channels"]
-        network: Any = build(self.space, arch, proxy, classes=classes, image_channels=image_channels, seed=0)
+        network: Any = build(self.space, arch, proxy, ends=self.ends, seed=0)
         if hasattr(network, "deployed"):  # another one than is trained
             network = network.deployed()
         try:
-            found = self.meter.measure(network, (self.shape["image_channels"], proxy.resolution, proxy.resolution))
+            found = self.meter.measure(network, (self.ends.inputs, proxy.resolution, proxy.resolution))
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             cost = Cost(0.0, self.meter.device_name)
@@ -468,7 +472,7 @@ def borderline(again: float, limit: float, deviation: float) -> bool:
 
 def open_source(
     part: Mapping[str, Any], space: SearchSpace, dataset: str,
-    *, base: Path | None = None, store: Path | None = None, classes: int = 10, image_channels: int = 3,
+    *, base: Path | None = None, store: Path | None = None, ends: Ends = CIFAR10_ENDS,
 ) -> Source:  # fmt: skip
     """A source as a spec's `[[resources]]` describes it.
 
@@ -480,8 +484,7 @@ def open_source(
         dataset: Of the run; a table may be asked for another one.
         base: A folder that paths may be relative to, besides the current one.
         store: The file of measurements; needed for "measured".
-        classes: Of the run's data.
-        image_channels: Of the run's data.
+        ends: Of the run's networks.
 
     Raises:
         BadInput: A key or value is wrong.
@@ -493,7 +496,7 @@ def open_source(
         raise BadInput(f"resources: kind must be one of {', '.join(KINDS)}, not {kind!r}")
     if kind == "formula":
         only(given, ("metrics",), kind)
-        return Formulas(space, given.get("metrics", tuple(FORMULAS)), classes=classes, image_channels=image_channels)
+        return Formulas(space, given.get("metrics", tuple(FORMULAS)), ends=ends)
     if kind == "table":
         only(given, ("table", "device", "file", "dataset", "metrics", "label"), kind)
         for needed in ("table", "device"):
@@ -516,9 +519,7 @@ def open_source(
         cpu_threads=given.get("cpu_threads", 1),
         protocol=Setting(**{name: value for name, value in given.items() if name in numbers}),
     )  # fmt: skip
-    return Measured(
-        space, meter, Store(store), classes=classes, image_channels=image_channels, label=given.get("label", "")
-    )
+    return Measured(space, meter, Store(store), ends=ends, label=given.get("label", ""))
 
 
 def only(given: Mapping[str, object], known: Sequence[str], kind: str) -> None:

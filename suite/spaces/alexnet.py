@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 
 from suite.spaces.base import SearchSpace
-from suite.types import Architecture, BadInput, Proxy, Unsupported
+from suite.types import CIFAR10_ENDS, Architecture, BadInput, Ends, Proxy, Unsupported
 
 DEPTHS = (2, 3, 4, 5)
 """Convolutions."""
@@ -95,27 +95,29 @@ class AlexNet(SearchSpace):
                 f"{self.name}: its depth is a decision, so a proxy cannot ask for {proxy.cells} cells; leave cells out"
             )
 
-    def params(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def params(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Trainable parameters."""
         self.check_proxy(proxy)
-        total, arriving = 0, image_channels
+        ends.need_pooled(self.name)
+        total, arriving = 0, ends.inputs
         for filters, kernel in self.convolutions(arch):
             made = width(filters, proxy)
             total += kernel**2 * arriving * made + 2 * made
             arriving = made
         hidden = HIDDEN * proxy.channels
-        return total + (features(arriving, proxy) + 1) * hidden + (hidden + 1) * classes
+        return total + (features(arriving, proxy) + 1) * hidden + (hidden + 1) * ends.outputs
 
-    def macs(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def macs(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Multiply-adds of convolutions and classifier, with its biases, one image forward."""
         self.check_proxy(proxy)
-        total, arriving = 0, image_channels
+        ends.need_pooled(self.name)
+        total, arriving = 0, ends.inputs
         for (filters, kernel), side in zip(self.convolutions(arch), sides(proxy), strict=False):
             made = width(filters, proxy)
             total += kernel**2 * arriving * made * side**2
             arriving = made
         hidden = HIDDEN * proxy.channels
-        return total + (features(arriving, proxy) + 1) * hidden + (hidden + 1) * classes
+        return total + (features(arriving, proxy) + 1) * hidden + (hidden + 1) * ends.outputs
 
 
 def listed(values: tuple[int, ...]) -> str:

@@ -12,7 +12,7 @@ from operator import ge, mul
 import numpy as np
 import numpy.typing as npt
 
-from suite.types import Architecture, BadInput, Proxy, Unsupported
+from suite.types import CIFAR10_ENDS, Architecture, BadInput, Ends, Proxy, Unsupported
 
 
 class SearchSpace(ABC):
@@ -146,14 +146,14 @@ class SearchSpace(ABC):
                 f"use a multiple of 4: {f'{below} or ' if below else ''}{below + 4}"
             )
 
-    def params(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def params(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Trainable parameters of the network, by formula."""
         raise Unsupported(f"{self.name}: parameters are known from its table only")
 
-    def macs(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def macs(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Multiply-adds of convolutions and classifier in one forward pass of one image, by formula."""
         raise Unsupported(f"{self.name}: multiply-adds are known from its table only")
 
-    def trained_macs(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def trained_macs(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Multiply-adds that training executes forward: more than `macs` where the network is cut down on the way."""
-        return self.macs(arch, proxy, classes=classes, image_channels=image_channels)
+        return self.macs(arch, proxy, ends=ends)

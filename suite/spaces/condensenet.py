@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from suite.spaces.base import SearchSpace
-from suite.types import Architecture, BadInput, Proxy, Unsupported
+from suite.types import CIFAR10_ENDS, Architecture, BadInput, Ends, Proxy, Unsupported
 
 STAGES = (6, 8, 10, 12, 14)
 """Layers of a block."""
@@ -102,29 +102,28 @@ class CondenseNet(SearchSpace):
                     f"{self.name}: under {name} {asked} different {what} become the same; use at least {least}"
                 )
 
-    def params(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def params(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Parameters of the network that is deployed, condensed; `trained_params` counts what is trained."""
-        return self.counted(arch, proxy, classes, image_channels, deployed=True)[0]
+        return self.counted(arch, proxy, ends, deployed=True)[0]
 
-    def macs(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def macs(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Multiply-adds of the network that is deployed, of convolutions and classifier, one image forward."""
         self.check_proxy(proxy)
-        return self.counted(arch, proxy, classes, image_channels, deployed=True)[1]
+        return self.counted(arch, proxy, ends, deployed=True)[1]
 
-    def trained_params(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def trained_params(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Trainable parameters in training, where each 1x1 has weights for all inputs, masked ones too."""
-        return self.counted(arch, proxy, classes, image_channels, deployed=False)[0]
+        return self.counted(arch, proxy, ends, deployed=False)[0]
 
-    def trained_macs(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def trained_macs(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Multiply-adds that training executes in one forward pass of one image, masked ones too."""
         self.check_proxy(proxy)
-        return self.counted(arch, proxy, classes, image_channels, deployed=False)[1]
+        return self.counted(arch, proxy, ends, deployed=False)[1]
 
-    def counted(
-        self, arch: Architecture, proxy: Proxy, classes: int, image_channels: int, *, deployed: bool
-    ) -> tuple[int, int]:
+    def counted(self, arch: Architecture, proxy: Proxy, ends: Ends, *, deployed: bool) -> tuple[int, int]:
         """Parameters, multiply-adds."""
-        return count(*scaled(*self.blocks(arch), proxy), proxy, classes, image_channels, deployed=deployed)
+        ends.need_pooled(self.name)
+        return count(*scaled(*self.blocks(arch), proxy), proxy, ends, deployed=deployed)
 
 
 def depth(proxy: Proxy) -> int:
@@ -175,12 +174,12 @@ def layers(stages: tuple[int, ...], growths: tuple[int, ...], side: int) -> Iter
 
 
 def count(
-    stages: tuple[int, ...], growths: tuple[int, ...], proxy: Proxy, classes: int, image_channels: int,
+    stages: tuple[int, ...], growths: tuple[int, ...], proxy: Proxy, ends: Ends,
     *, deployed: bool,
 ) -> tuple[int, int]:  # fmt: skip
     """Parameters and multiply-adds of a network whose stages and growths under the proxy these are."""
     width = stem(growths)
-    params = 9 * image_channels * width
+    params = 9 * ends.inputs * width
     macs = params * proxy.resolution**2
     for layer in layers(stages, growths, proxy.resolution):
         wide = BOTTLENECK * layer.growth
@@ -190,5 +189,5 @@ def count(
         params += 2 * looked_at + first + 2 * wide + second
         macs += (first + second) * layer.side**2
         width += layer.growth
-    outputs = width * classes + classes
+    outputs = ends.head_size(width)
     return params + 2 * width + outputs, macs + outputs

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from suite.spaces.base import SearchSpace
-from suite.types import Architecture, BadInput, Proxy, Unsupported
+from suite.types import CIFAR10_ENDS, Architecture, BadInput, Ends, Proxy, Unsupported
 
 OPERATIONS = (
     "none",
@@ -206,10 +206,10 @@ class Genotype:
         """The cells of the network."""
         return places((len(self.normal_concat), len(self.reduce_concat)), channels=channels, cells=cells, side=side)
 
-    def params(self, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def params(self, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Trainable parameters of the network, without auxiliary head; those of all operations, used or not."""
         stem = STEM * proxy.channels
-        total = 9 * image_channels * stem + 2 * stem
+        total = 9 * ends.inputs * stem + 2 * stem
         for place in self.places(channels=proxy.channels, cells=depth(proxy), side=proxy.resolution):
             width = place.channels
             total += sum(place.inputs) * width + 4 * width
@@ -222,11 +222,11 @@ class Genotype:
                 elif edge.operation == "skip_connect" and halves(place, edge.start):
                     total += width * width + 2 * width
         features = width * len(self.concat(kind_of(place)))
-        return total + features * classes + classes
+        return total + ends.head_size(features)
 
-    def macs(self, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def macs(self, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Multiply-adds of convolutions and classifier, its bias too, in one forward pass of one image."""
-        total = 9 * image_channels * STEM * proxy.channels * proxy.resolution**2
+        total = 9 * ends.inputs * STEM * proxy.channels * proxy.resolution**2
         for place in self.places(channels=proxy.channels, cells=depth(proxy), side=proxy.resolution):
             width, pixels = place.channels, place.side**2
             arriving = 4 * pixels if place.reduction else pixels  # both inputs have the side of state 1
@@ -240,7 +240,7 @@ class Genotype:
                 elif edge.operation == "skip_connect" and halves(place, edge.start):
                     total += width * width * pixels
         features = width * len(self.concat(kind_of(place)))
-        return total + features * classes + classes
+        return total + ends.head_size(features, pixels)
 
 
 def ends(chosen: Sequence[Any]) -> Iterator[int]:
@@ -372,14 +372,14 @@ class _Cells(SearchSpace):
         if depth(proxy) < 3:
             raise Unsupported(f"{self.name}: {depth(proxy)} cells are too few for two reductions; use at least 3")
 
-    def params(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def params(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Trainable parameters, without auxiliary head."""
-        return self.genotype(arch).params(proxy, classes=classes, image_channels=image_channels)
+        return self.genotype(arch).params(proxy, ends=ends)
 
-    def macs(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def macs(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Multiply-adds of convolutions and classifier, one image forward."""
         self.check_proxy(proxy)
-        return self.genotype(arch).macs(proxy, classes=classes, image_channels=image_channels)
+        return self.genotype(arch).macs(proxy, ends=ends)
 
 
 class DARTS(_Cells):

@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from suite.spaces.base import SearchSpace
-from suite.types import Architecture, BadInput, Proxy, Unsupported
+from suite.types import CIFAR10_ENDS, Architecture, BadInput, Ends, Proxy, Unsupported
 
 OPS = ("conv", "sep", "mb3", "mb6")
 """Regular convolution; depthwise, then 1x1; the same after a 1x1 to three or six times the channels (MBConv)."""
@@ -170,7 +170,7 @@ def halved(side: int, stride: int) -> int:
 class Encoding:
     """A network: its blocks, and what is before and behind them.
 
-    >>> A1.cost(224, classes=1000)
+    >>> A1.cost(224, ends=Ends(3, 1000))
     Cost(params=3887038, macs=311580072)
     """
 
@@ -197,10 +197,10 @@ class Encoding:
         widths = self.widths(channels)[:-1]
         return [list(block.built(*ends)) for block, ends in zip(self.blocks, pairwise(widths), strict=True)]
 
-    def cost(self, side: int, *, classes: int, image_channels: int = 3, channels: int = WIDTH) -> Cost:
+    def cost(self, side: int, *, ends: Ends, channels: int = WIDTH) -> Cost:
         """Parameters, and multiply-adds of convolutions and classifier, its bias too, by formula."""
         last = self.widths(channels)[-2]
-        total = self.frame(last, side, classes=classes, image_channels=image_channels, channels=channels)
+        total = self.frame(last, side, ends=ends, channels=channels)
         side = halved(side, self.stem_stride)
         for block, layers in zip(self.blocks, self.layers(channels), strict=True):
             for layer in layers:
@@ -208,12 +208,13 @@ class Encoding:
                 side = halved(side, layer.stride)
         return total
 
-    def frame(self, last: int, side: int, *, classes: int, image_channels: int, channels: int) -> Cost:
+    def frame(self, last: int, side: int, *, ends: Ends, channels: int) -> Cost:
         """Of stem, of the head behind a block of `last` filters, and of the classifier."""
         first, *_, head = self.widths(channels)
         side = halved(side, self.stem_stride)
         end = reduce(halved, (block.stride for block in self.blocks), side)
-        stem, classifier = 9 * image_channels * first, head * classes + classes
+        ends.need_pooled("mnas")
+        stem, classifier = 9 * ends.inputs * first, ends.head_size(head)
         params = stem + 2 * first + last * head + 2 * head + classifier
         return Cost(params, stem * side**2 + last * head * end**2 + classifier)
 
@@ -339,20 +340,18 @@ class MNAS(SearchSpace):
                 f"{self.name}: depth is searched here, a proxy cannot set cells = {proxy.cells}; leave cells out"
             )
 
-    def params(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def params(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Trainable parameters."""
-        return self.cost(arch, proxy, classes=classes, image_channels=image_channels).params
+        return self.cost(arch, proxy, ends=ends).params
 
-    def macs(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def macs(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Multiply-adds of convolutions and classifier, one image forward; squeeze-and-excitation counted."""
         self.check_proxy(proxy)
-        return self.cost(arch, proxy, classes=classes, image_channels=image_channels).macs
+        return self.cost(arch, proxy, ends=ends).macs
 
-    def cost(self, arch: Architecture, proxy: Proxy, *, classes: int, image_channels: int) -> Cost:
+    def cost(self, arch: Architecture, proxy: Proxy, *, ends: Ends) -> Cost:
         """Both."""
-        return self.encoding(arch).cost(
-            proxy.resolution, classes=classes, image_channels=image_channels, channels=proxy.channels
-        )
+        return self.encoding(arch).cost(proxy.resolution, ends=ends, channels=proxy.channels)
 
 
 def filters_of(base: int) -> tuple[int, ...]:

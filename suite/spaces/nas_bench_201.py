@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from suite.spaces.base import SearchSpace
-from suite.types import Architecture, BadInput, Proxy
+from suite.types import CIFAR10_ENDS, Architecture, BadInput, Ends, Proxy
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -138,11 +138,11 @@ class NASBench201(SearchSpace):
         """Cells a stage, N."""
         return self.cells if proxy.cells is None else proxy.cells
 
-    def params(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def params(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Trainable parameters, of edges that cannot reach the output too, as the benchmark counts."""
         self.check(arch)
         areas = [KERNEL_AREA[OPERATIONS[option]] for option in arch if OPERATIONS[option] in KERNEL_AREA]
-        stem = 9 * image_channels * proxy.channels + 2 * proxy.channels
+        stem = 9 * ends.inputs * proxy.channels + 2 * proxy.channels
         total = stem
         for stage in range(STAGES):
             width = proxy.channels << stage
@@ -150,9 +150,9 @@ class NASBench201(SearchSpace):
                 half = width // 2
                 total += 9 * half * width + 9 * width * width + 4 * width + half * width
             total += self.depth(proxy) * sum(area * width * width + 2 * width for area in areas)
-        return total + 2 * width + width * classes + classes
+        return total + 2 * width + ends.head_size(width)
 
-    def macs(self, arch: Architecture, proxy: Proxy, *, classes: int = 10, image_channels: int = 3) -> int:
+    def macs(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Multiply-adds of convolutions and classifier, one image forward, as the benchmark counts.
 
         >>> NASBench201().macs((4, 2, 1, 2, 1, 1), NASBench201.full) / 1e6      # the benchmark's own index 0
@@ -161,7 +161,7 @@ class NASBench201(SearchSpace):
         self.check(arch)
         self.check_proxy(proxy)
         areas = [KERNEL_AREA[OPERATIONS[option]] for option in arch if OPERATIONS[option] in KERNEL_AREA]
-        total = 9 * image_channels * proxy.channels * proxy.resolution**2
+        total = 9 * ends.inputs * proxy.channels * proxy.resolution**2
         for stage in range(STAGES):
             width = proxy.channels << stage
             pixels = (proxy.resolution >> stage) ** 2
@@ -169,4 +169,4 @@ class NASBench201(SearchSpace):
                 half = width // 2
                 total += (9 * half * width + 9 * width * width + half * width) * pixels
             total += self.depth(proxy) * sum(areas) * width * width * pixels
-        return total + width * classes + classes  # the bias is counted, as the benchmark does
+        return total + ends.head_size(width, pixels)  # the bias is counted, as the benchmark does

@@ -1,696 +1,311 @@
-"""Every measure of many proxies on the same bootstrap draws: what a study of a large grid takes.
+"""Intervals of measures over the choice of architectures, and the agreement of full training with itself.
 
-`suite.statistics.measures.bootstrap` draws anew for each proxy. Here a block of draws, 32 side by side, is drawn once
-and all proxies are ranked on it, so that differences of proxies come from the same draws, and a run of the Fenwick tree
-gives tau-b, the weighted tau and Spearman together. Measures and intervals are those of `suite.statistics.measures`;
-tests hold the two together draw by draw.
-
-Seeds are drawn too, where there are several: they are shared by all networks (a seed decides which images, in which
-order), so another seed moves all networks at once, and a bootstrap over networks alone does not see it. Blocks of draws
-take turns with what can be drawn from the seeds, each as often as it is likely. What each network's own noise under a
-seed adds is then counted twice, as by any bootstrap of crossed factors; the intervals of the correlations take it off
-again (`of_seeds`), those of the other measures and of differences are the wider for it.
-
-Source: bootstrap of crossed factors: Owen, "The Pigeonhole Bootstrap", Annals of Applied Statistics 1(2), 2007.
+How the intervals were chosen and what they cover: docs/consistency.md.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from suite.machine_code import compiled
-from suite.statistics import measures as consistency
-from suite.statistics.measures import MEASURES, Interval, _excess, _fisher, _kernel, _Pair, _percentiles
+from suite.statistics.chance import of_perfect
+from suite.statistics.measures import MEASURES, ON_FISHERS_SCALE, REPLICATES, TAU_VARIANTS, tau_b, where_defined
+from suite.statistics.ranking import (
+    Floats,
+    Pair,
+    WeightedPair,
+    Weights,
+    checked_pair,
+    count_type,
+    linear_kernel,
+    machine_code,
+)
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Array: TypeAlias = npt.NDArray[Any]
-
-LANES = 64
-"""Draws side by side."""
-BUCKET = 128
-"""True ranks looked at together."""
-NAMES = tuple(MEASURES)
-"""Order of the measures in all arrays."""
-TAU, TAU_A, TAU_C, WEIGHTED, SPEARMAN, OVERLAP, BEST, TOP, REGRET = range(len(NAMES))
-FRACTION, K, K_REGRET = 0.1, 10, 1
-MOST_LABELS = 32
-"""Of what can be drawn from the seeds, looked at for what they add to a variance."""
-MOST_NETWORKS = 30_000
-"""Weights and their sums fit 16 bits up to here."""
-_compiled = functools.cache(functools.partial(compiled, fastmath={"contract"}))
+EXCESS_UP_TO = 512  # architectures; beyond, the excess is below 10 % of the variance at tau = 0.9, 2 % at 0.6
+BLOCK = 2**17  # architectures x draws held at once by a thread
+WORDS = 2**15  # random ones made at once
 
 
 @dataclass(frozen=True)
-class Draws:
-    """Measures of the sample and of its draws."""
+class Interval:
+    """A measure and where it may lie on other architectures of the same kind; nan where that cannot be said."""
 
-    values: Floats  # (proxies, measures)
-    replicates: Floats  # (proxies, measures, draws)
-    variances: Floats  # (proxies, measures): over networks, and what seeds add beyond the noise of single networks
-    excess: Floats  # (proxies, 3): of tau, tau_a, tau_c, see `suite.statistics.measures`
-    errors: tuple[Floats, ...]  # of each proxy (seeds, n)
-    truth: Floats  # (seeds, n)
-    level: float
-    kernels: dict[int, Floats] = field(default_factory=dict, repr=False)  # made when first asked for
-
-    @property
-    def n(self) -> int:
-        """Networks."""
-        return int(self.truth.shape[1])
-
-    @property
-    def count(self) -> int:
-        """Draws."""
-        return int(self.replicates.shape[2])
-
-    def interval(self, proxy: int, measure: str) -> Interval:
-        """As `suite.statistics.measures.bootstrap` makes it, from these draws."""
-        m = NAMES.index(measure)
-        value, n = float(self.values[proxy, m]), self.n
-        if m <= TAU_C:
-            ends = _fisher(value, float(self.variances[proxy, m]), self.ranks, self.level, float(self.excess[proxy, m]))
-        elif measure in consistency._FISHER:
-            ends = _fisher(value, float(self.variances[proxy, m]), self.ranks, self.level)
-        else:
-            ends = _percentiles(value, self.replicates[proxy, m], n, self.level)
-        return Interval(value, *ends, self.level, self.count, n)
-
-    def difference(self, a: int, b: int) -> Interval:
-        """By how much proxy a ranks better than proxy b, in tau-b: as `measures.compare`, from these draws."""
-        value = float(self.values[a, TAU] - self.values[b, TAU])
-        drawn = self.replicates[a, TAU] - self.replicates[b, TAU]
-        excess = 0.0
-        if self.n <= consistency.EXCESS_UP_TO:
-            excess = _excess(self.n, [lambda: self.linear(a) - self.linear(b)])
-        return consistency.difference(value, drawn, self.ranks, self.level, excess)
-
-    @functools.cached_property
-    def ranks(self) -> npt.NDArray[np.intp]:
-        """Of each network by truth, equal ones together, shape (n,)."""
-        return np.unique(self.truth.mean(axis=0), return_inverse=True)[1]
-
-    def linear(self, proxy: int) -> Floats:
-        """What each ordered pair of networks adds to tau-b, mean over the proxy's seeds, shape (n, n)."""
-        if proxy not in self.kernels:
-            truth = self.truth.mean(axis=0)
-            kernels = [_kernel(_Pair(errors, truth), "b")() for errors in self.errors[proxy]]
-            self.kernels[proxy] = np.asarray(np.mean(kernels, axis=0))
-        return self.kernels[proxy]
+    value: float
+    low: float
+    high: float
+    level: float  # nominal coverage, in (0, 1)
+    draws: int
+    n: int  # architectures
 
 
-def resample(
-    errors: Sequence[npt.ArrayLike], truth: npt.ArrayLike, *, draws: int = 10_000, rng: np.random.Generator,
-    level: float = 0.95, threads: int | None = None,
-) -> Draws:  # fmt: skip
-    """All measures of all proxies, on the same draws of networks and of seeds.
+def bootstrap(
+    proxy: npt.ArrayLike, truth: npt.ArrayLike, *, measures: Iterable[str] = ("tau",), draws: int = 10_000,
+    rng: np.random.Generator, level: float = 0.95,
+) -> dict[str, Interval]:  # fmt: skip
+    """Measures with intervals over the choice of architectures, all from the same draws.
 
-    A measure of a proxy with several seeds is the mean over them; a draw takes as many seeds, with replacement. The
-    truth is the mean over its seeds, in a draw over as many seeds drawn with replacement. All proxies of as many seeds
-    take the same ones.
+    A draw is n architectures with replacement. Copies of one architecture are tied with one another, which for tau-b
+    takes them out of the pairs that could agree: its replicate is that of the drawn list. For tau-a and tau-c they are
+    left out as well, and tau-c keeps the sample's number of distinct values; otherwise both would be too low by a
+    factor 1 - 1/n. Draws in which all of either are equal are left out.
+
+    The correlations get value +- t(n - 1) * (standard deviation of the replicates) on Fisher's z scale; for the taus
+    three quarters of what the bootstrap adds to the variance of few architectures are taken off first (a bootstrap
+    counts the noise of single pairs three times: 1.5 times jackknife minus unbiased variance of a U-statistic). Without
+    any disagreement there is no variance to go by: then the other end is that of `of_perfect`. The
+    other measures, and tau among the best, get percentiles of the replicates: these say what a different sample of
+    architectures could have shown, and are no confidence intervals at small n. Measured coverage: docs/consistency.md.
 
     Args:
-        errors: Of each proxy, shape (n,) or (seeds, n) [%]; inf for a failed training.
-        truth: After full training, shape (n,) or (seeds, n) [%]; inf for a failed training.
-        draws: At least 2.
-        rng: Source of the draws; the same state gives the same draws whatever the number of threads.
-        level: Nominal coverage of the intervals, in (0, 1).
-        threads: That share the blocks of draws; None: as many as there are cores.
+        proxy: Errors under the proxy, shape (n,); inf for a failed training.
+        truth: Errors after full training, shape (n,), in the same order.
+        measures: Keys of `MEASURES`.
+        draws: Number of draws, at least 2.
+        rng: Source of the draws; the same state gives the same intervals whatever the number of cores.
+        level: Nominal coverage, in (0, 1).
+
+    Returns:
+        An interval for each measure; low and high are nan for fewer than 3 architectures or an undefined value.
 
     Raises:
-        ValueError: Shapes differ, n < 2, a NaN, draws or level out of range.
+        ValueError: The shapes differ, n < 2, a NaN, an unknown measure, or draws or level out of range.
+
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 12-14; the unbiased variance of
+    tau: Cliff and Charlin, "Variances and Covariances of Kendall's Tau and Their Estimation", Multivariate Behavioral
+    Research 26(4), 1991.
 
     >>> truth = np.arange(50.0)
-    >>> found = resample([truth + 9 * np.sin(truth)], truth, draws=1000, rng=np.random.default_rng(0))
-    >>> tau = found.interval(0, "tau")
+    >>> tau = bootstrap(truth + 9 * np.sin(truth), truth, draws=1000, rng=np.random.default_rng(0))["tau"]
     >>> print(f"{tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}]")
-    0.73 [0.70, 0.76]
+    0.73 [0.70, 0.77]
     """
-    columns = tuple(np.atleast_2d(np.asarray(column, float)) for column in errors)
-    runs = np.atleast_2d(np.asarray(truth, float))
-    n = runs.shape[1]
-    for place, column in enumerate((*columns, runs)):
-        name = f"proxy {place}" if place < len(columns) else "truth"
-        if column.ndim != 2 or column.shape[1] != n:
-            raise ValueError(f"{name} must have shape (seeds, {n}), not {column.shape}")
-        if np.isnan(column).any():
-            raise ValueError(f"{name} has {int(np.isnan(column).sum())} NaN; a failed training is inf")
-    if n < 2:
-        raise ValueError(f"a ranking needs at least n = 2 architectures, not n = {n}")
-    if draws < 2 or not 0 < level < 1:
-        raise ValueError(f"draws must be at least 2 and level in (0, 1), not {draws} and {level}")
-    if n > MOST_NETWORKS:
-        raise ValueError(f"at most {MOST_NETWORKS:,} architectures, not {n:,}")
-    whole = runs.mean(axis=0)
+    pair, names = checked_pair(proxy, truth).sorted(), list(dict.fromkeys(measures))
+    if unknown := sorted(set(names) - set(MEASURES)):
+        raise ValueError(f"no measure {', '.join(unknown)}; there are {', '.join(MEASURES)}")
 
-    def ranked(errors: Floats) -> tuple[_Truth, list[list[_Ranks]]]:
-        """Every seed of every proxy beside these true errors."""
-        best_first = _Truth.of(errors)
-        return best_first, [[_Ranks.of(x, best_first) for x in column] for column in columns]
+    def statistics(w: Weights) -> Floats:
+        sample = WeightedPair(pair, w)
+        return np.stack([where_defined(REPLICATES[name], sample) for name in names])
 
-    judge, rankings_of_all = ranked(whole)
-    sample = _Weighted.of(np.ones((n, LANES), np.int16), judge)  # also compiles, once, before there are threads
-    values = np.array([seeds_mean([measured(ranks, sample)[:, 0] for ranks in of_one]) for of_one in rankings_of_all])
-    excess = np.array([
-        [_excess_of(column, whole, variant) for variant in "bac"] if 4 <= n <= consistency.EXCESS_UP_TO else [0.0] * 3
-        for column in columns
-    ])  # fmt: skip
-    blocks = -(-draws // LANES)
-    seeds = rng.integers(2**63, size=blocks).tolist()
-    labels = list(drawn_labels(blocks, runs.shape[0], sorted({len(column) for column in columns}), rng))
-    replicates = np.empty((len(columns), len(NAMES), blocks * LANES))
-    seeded = runs.shape[0] > 1 or max(map(len, columns), default=1) > 1
-    steady = np.empty_like(replicates) if seeded else replicates  # the same networks, all seeds
-    drawn = {of_truth for of_truth, _ in labels}  # every ranking that is needed, once
-    by_truth = {of_truth: ranked(runs[list(of_truth)].mean(axis=0)) for of_truth in sorted(drawn)}
-
-    def block(number: int) -> None:
-        of_truth, of_proxy = labels[number]
-        best_first, rankings = by_truth[of_truth]
-        weighted = _Weighted.of(multiplicities(n, np.random.Generator(np.random.SFC64(seeds[number]))), best_first)
-        for place, of_one in enumerate(rankings):
-            chosen = of_proxy[len(of_one)]
-            found = [measured(of_one[seed], weighted) for seed in sorted(set(chosen))]
-            shares = [chosen.count(seed) for seed in sorted(set(chosen))]
-            replicates[place, :, number * LANES : (number + 1) * LANES] = seeds_mean(found, shares)
-        if seeded:
-            weighted = _Weighted.of(weighted.w, judge)
-            for place, of_one in enumerate(rankings_of_all):
-                found = [measured(ranks, weighted) for ranks in of_one]
-                steady[place, :, number * LANES : (number + 1) * LANES] = seeds_mean(found)
-
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        list(pool.map(block, range(blocks)))
-    variances = np.apply_along_axis(consistency._variance, 2, steady[:, :, :draws])
-    if seeded:
-        variances = variances + of_seeds(columns, runs, labels[:MOST_LABELS], sample.w, rng)
-    return Draws(values, replicates[:, :, :draws], variances, excess, columns, runs, level)
+    values, replicates = resampled(statistics, pair.n, draws, rng, level)
+    limits = {}
+    for name, value, drawn in zip(names, values, replicates, strict=True):
+        if name in TAU_VARIANTS:
+            excess = excess_of(pair.n, [linear_kernel(pair, TAU_VARIANTS[name])])
+            limits[name] = fisher_limits(value, variance_of(drawn), pair.y.ranks, level, excess)
+        elif name in ON_FISHERS_SCALE:
+            limits[name] = fisher_limits(value, variance_of(drawn), pair.y.ranks, level)
+        else:
+            limits[name] = percentile_limits(value, drawn, pair.n, level)
+    return {
+        name: Interval(float(value), *limits[name], level, draws, pair.n)
+        for name, value in zip(names, values, strict=True)
+    }
 
 
-def of_seeds(
-    columns: Sequence[Floats], runs: Floats, labels: Sequence[tuple[tuple[int, ...], dict[int, tuple[int, ...]]]],
-    whole: Array, rng: np.random.Generator,
-) -> Floats:  # fmt: skip
-    """What seeds add to the variance of each measure beyond the noise of single networks, (proxies, measures).
+def noise_ceiling(
+    full: npt.ArrayLike, *, draws: int = 10_000, rng: np.random.Generator, level: float = 0.95
+) -> Interval:
+    """The tau-b that full training reaches against itself: `ceiling(full, full)`, no proxy need do better.
 
-    A network's own noise under a seed is already in the draws of networks; drawing seeds counts it again. Only what is
-    common to networks, which moves a measure under a seed more than noise would, has to come on top. So: the variance
-    between what can be drawn from the seeds, less the same after seeds were shuffled within each network, afresh for
-    everything drawn.
+    Args:
+        full: Errors after full training, shape (n, seeds), at least two seeds; NaN where a seed is missing.
+        draws: Number of draws, at least 2.
+        rng: Source of the draws.
+        level: Nominal coverage, in (0, 1).
+
+    Returns:
+        Mean over the seeds of tau(seed, mean of the other seeds), in [-1, 1].
+
+    Raises:
+        ValueError: As `ceiling`.
+
+    >>> runs = np.array([[6.0, 6.1, 6.2], [7.0, 6.9, 7.2], [7.1, 7.3, 7.1], [9.0, np.inf, 9.1]])
+    >>> round(noise_ceiling(runs, draws=100, rng=np.random.default_rng(0)).value, 3)
+    0.86
     """
-    found = np.empty((2, len(labels), len(columns), len(NAMES)))
-    for number, (of_truth, of_proxy) in enumerate(labels):
-        for shuffled in (0, 1):
-            judges, seen = (runs, columns) if not shuffled else (
-                rng.permuted(runs, axis=0), [rng.permuted(column, axis=0) for column in columns]
-            )  # fmt: skip
-            best_first = _Truth.of(judges[list(of_truth)].mean(axis=0))
-            weighted = _Weighted.of(whole, best_first)
-            for place, column in enumerate(seen):
-                chosen = of_proxy[len(column)]
-                taus = [measured(_Ranks.of(column[seed], best_first), weighted)[:, 0] for seed in sorted(set(chosen))]
-                found[shuffled, number, place] = seeds_mean(taus, [chosen.count(seed) for seed in sorted(set(chosen))])
-    real, noise = (np.apply_along_axis(consistency._variance, 0, one) for one in found)
-    more: Floats = np.nan_to_num(np.maximum(real - noise, 0.0))
-    return more
+    return ceiling(full, full, draws=draws, rng=rng, level=level)
 
 
-def seeds_mean(found: Sequence[Floats], shares: Sequence[int] | None = None) -> Floats:
-    """Mean over the seeds."""
-    if len(found) == 1:
-        return found[0]
-    return np.asarray(np.average(np.stack(found), axis=0, weights=shares))
+def ceiling(
+    valid: npt.ArrayLike, test: npt.ArrayLike, *, draws: int = 10_000, rng: np.random.Generator, level: float = 0.95
+) -> Interval:
+    """The tau-b that full training would reach as a proxy: what its seeds, and its view of the data, leave to reach.
+
+    Each seed as proxies are scored, `valid[:, i]`, against the mean of the other seeds as the judge sees them,
+    `test[:, j != i]`; averaged over the seeds. A seed counts the architectures that have it and at least one other; the
+    mean is over the other seeds present, and inf if one of them failed. A draw is of architectures, for all seeds.
+
+    Args:
+        valid: Errors in the view that proxies are scored by, shape (n, seeds); NaN where a seed is missing.
+        test: Errors in the view that the judge uses, same shape.
+        draws: Number of draws, at least 2.
+        rng: Source of the draws.
+        level: Nominal coverage, in (0, 1).
+
+    Returns:
+        Mean tau in [-1, 1] with the interval of `bootstrap`; `n` counts the architectures of any use. nan if a seed's
+        tau is.
+
+    Raises:
+        ValueError: The shapes differ or are not (n, seeds), fewer than two seeds, or a seed with fewer than two
+            architectures that have another seed too.
+
+    >>> valid = np.array([[8.0, 8.2], [8.9, 9.0], [9.5, 9.1], [7.5, np.nan]])
+    >>> round(ceiling(valid, valid - 1, draws=100, rng=np.random.default_rng(0)).value, 3)
+    1.0
+    """
+    valid, test = np.asarray(valid, float), np.asarray(test, float)
+    if valid.ndim != 2 or valid.shape != test.shape:
+        raise ValueError(f"need two arrays of shape (n, seeds), not {valid.shape} and {test.shape}")
+    seeds = valid.shape[1]
+    if seeds < 2:
+        raise ValueError(f"a ceiling needs at least 2 seeds of full training, not {seeds}")
+    views = []
+    for seed in range(seeds):
+        others = np.delete(test, seed, axis=1)
+        there = ~np.isnan(others)
+        rows = np.flatnonzero(there.any(1) & ~np.isnan(valid[:, seed]))
+        if len(rows) < 2:
+            raise ValueError(f"seed {seed} has {len(rows)} architectures that have another seed too; it needs 2")
+        mean = np.where(there, others, 0.0)[rows].sum(1) / there[rows].sum(1)
+        views.append((rows, valid[rows, seed], mean))
+    used = np.unique(np.concatenate([rows for rows, _, _ in views]))  # the draws are of these
+    parts = [(np.searchsorted(used, rows), Pair(x, y)) for rows, x, y in views]
+
+    def statistics(w: Weights) -> Floats:
+        taus: Floats = np.stack([tau_b(WeightedPair(pair, w[rows])) for rows, pair in parts])
+        return np.asarray(taus.mean(0, keepdims=True))
+
+    def share(rows: npt.NDArray[np.intp], pair: Pair) -> Floats:
+        kernel = np.zeros((len(used), len(used)))
+        kernel[np.ix_(rows, rows)] = linear_kernel(pair, "b")() / seeds
+        return kernel
+
+    (value,), (drawn,) = resampled(statistics, len(used), draws, rng, level)
+    excess = excess_of(len(used), [partial(share, rows, pair) for rows, pair in parts])
+    ranks = np.arange(len(used))
+    if all(len(rows) == len(used) for rows, _ in parts):
+        ranks = parts[0][1].y.ranks
+    return Interval(
+        float(value), *fisher_limits(value, variance_of(drawn), ranks, level, excess), level, draws, len(used)
+    )
 
 
-def drawn_labels(
-    blocks: int, of_truth: int, of_proxies: Sequence[int], rng: np.random.Generator
-) -> Iterator[tuple[tuple[int, ...], dict[int, tuple[int, ...]]]]:
-    """For each block of draws the seeds of the truth, and those of proxies that have so many."""
-    for number, turn in enumerate(
-        zip(*(balanced(blocks, count, rng) for count in (of_truth, *of_proxies)), strict=True)
-    ):
-        assert number < blocks
-        yield turn[0], dict(zip(of_proxies, turn[1:], strict=True))
+def resampled(
+    statistics: Callable[[Weights], Floats], n: int, draws: int, rng: np.random.Generator, level: float
+) -> tuple[Floats, Floats]:
+    """Statistics of the sample, shape (s,), and of its draws, shape (s, draws).
+
+    Blocks of draws have their own generators, so cores share the work without changing the result.
+    """
+    if draws < 2:
+        raise ValueError(f"a bootstrap needs at least 2 draws, not {draws}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be in (0, 1), not {level}")
+    width = max(32, BLOCK // n)
+    jobs = [(min(width, draws - start), seed) for start, seed in _seeded(range(0, draws, width), rng)]
+
+    def block(job: tuple[int, int]) -> Floats:
+        count, seed = job
+        return statistics(multiplicities(n, count, np.random.Generator(np.random.SFC64(seed))))
+
+    values = statistics(np.ones((n, 1), count_type(n)))[:, 0]  # also compiles, once, before there are threads
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return values, np.concatenate(list(pool.map(block, jobs)), axis=1)
 
 
-def balanced(blocks: int, seeds: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
-    """What is drawn from so many seeds with replacement, each block once, as often as it is likely, in random order."""
-    if seeds == 1:
-        return [(0,)] * blocks
-    if seeds > 6:  # too many to enumerate
-        return [tuple(sorted(rng.integers(0, seeds, seeds).tolist())) for _ in range(blocks)]
-    kinds = list(itertools.combinations_with_replacement(range(seeds), seeds))
-    ways = [math.factorial(seeds) / math.prod(math.factorial(kind.count(s)) for s in range(seeds)) for kind in kinds]
-    ends = np.cumsum(ways) / np.sum(ways)
-    places = (np.arange(blocks) + rng.random()) / blocks
-    chosen = np.minimum(np.searchsorted(ends, places), len(kinds) - 1)
-    return [kinds[i] for i in rng.permutation(chosen)]
+def _seeded(starts: Sequence[int], rng: np.random.Generator) -> Iterable[tuple[int, int]]:
+    return zip(starts, rng.integers(2**63, size=len(starts)).tolist(), strict=True)
 
 
-def multiplicities(n: int, rng: np.random.Generator) -> Array:
-    """How often each architecture is drawn, shape (n, LANES); columns sum to n."""
-    w = np.zeros((n, LANES), np.int16)
-    _compiled(_tally)(rng.integers(0, n, (n, LANES), dtype=np.uint16), w)
+def multiplicities(n: int, draws: int, rng: np.random.Generator) -> Weights:
+    """Draw architectures with replacement: how often each is drawn, shape (n, draws); columns sum to n.
+
+    The draws of `rng.integers(0, n, (n, draws), dtype=np.uint32)`, from as many random bits, faster.
+    """
+    w: Weights = np.zeros((n, draws), count_type(n))
+    placed = 0
+    while placed < w.size:
+        words = rng.integers(2**64, size=min(WORDS, w.size), dtype=np.uint64).view(np.uint32)
+        placed = machine_code(_tally)(words, placed, w)
     return w
 
 
-def _tally(drawn: Array, w: Array) -> None:
-    for i in range(drawn.shape[0]):
-        for lane in range(drawn.shape[1]):
-            w[drawn[i, lane], lane] += 1
+def _tally(words: npt.NDArray[np.uint32], placed: int, w: Weights) -> int:
+    """Add draws, row by row of (n, draws), until words or places run out; returns how many are placed.
 
-
-def _excess_of(column: Floats, truth: Floats, variant: str) -> float:
-    return _excess(len(truth), [lambda: np.asarray(np.mean([_kernel(_Pair(x, truth), variant)() for x in column], 0))])
-
-
-@dataclass(frozen=True)
-class _Truth:
-    """True errors, ranked once for all proxies."""
-
-    ranks: Array  # (n,): rank of each architecture, 0 the best
-    levels: Floats  # (distinct,): error [%], best first
-
-    @classmethod
-    def of(cls, errors: Floats) -> _Truth:
-        levels, ranks = np.unique(errors, return_inverse=True)
-        return cls(ranks.astype(np.int32), levels)
-
-
-@dataclass(frozen=True)
-class _Weighted:
-    """Draws of architectures, and what they are under one truth: the same for all proxies."""
-
-    w: Array  # (n, LANES): how often each draw holds each architecture
-    at: Array  # (distinct truths, LANES): weight of each true rank
-    before: Array  # (distinct truths, LANES): weight of the better ones
-    tied: Floats  # (LANES,): sum of squares of `at`
-    squares: Floats  # (LANES,): sum of squares of `w`
-    best: Array  # (LANES,): best true rank that is drawn
-    ranked: Floats  # (LANES,): sum of (twice the mean rank's distance to the middle) squared
-    weight: Floats  # (LANES,): sum over true ranks of their 1 / rank times their weight
-
-    @classmethod
-    def of(cls, w: Array, truth: _Truth) -> _Weighted:
-        shape = (len(truth.levels), LANES)
-        found = cls(w, np.zeros(shape, np.int16), np.zeros(shape, np.int16), np.zeros(LANES), np.zeros(LANES),
-                    np.full(LANES, len(truth.levels) - 1), np.zeros(LANES), np.zeros(LANES))  # fmt: skip
-        _compiled(_weigh)(w, truth.ranks, harmonic(len(w)), found.at, found.before, found.tied, found.squares,
-                          found.best, found.ranked, found.weight)  # fmt: skip
-        return found
-
-
-@dataclass(frozen=True)
-class _Ranks:
-    """One proxy and one truth on the same architectures, ranked for all draws.
-
-    Architectures that are equal under both are one cell: no measure tells them apart. Cells stand from best to worst
-    under the proxy, equals from best to worst by truth; groups are cells that are equal under the proxy. Buckets hold
-    BUCKET true ranks each; what is asked of a tree over all ranks is asked of one over buckets and of one inside a
-    bucket, both small enough for a core's first cache.
+    Lemire, "Fast Random Integer Generation in an Interval", ACM TOMACS 29(1), 2019.
     """
-
-    truth: _Truth
-    cells: Array  # (n,): the cell of each architecture
-    ends: Array  # (groups,): behind each group's last cell
-    ranks: Array  # (cells,): rank by truth
-    order: Array  # (cells,): by bucket, then from best to worst under the proxy
-    runs: Array  # (runs + 1,): where in `order` the bucket or the group changes
-    single: bool  # every architecture is a cell
-
-    @classmethod
-    def of(cls, errors: Floats, truth: _Truth) -> _Ranks:
-        x, m = np.unique(errors, return_inverse=True)[1], len(truth.levels)
-        pairs, cells = np.unique(x * m + truth.ranks, return_inverse=True)
-        group, rank = pairs // m, pairs % m
-        ends = np.append(np.flatnonzero(np.diff(group)) + 1, len(pairs))
-        bucket = rank // BUCKET
-        order = np.argsort(bucket, kind="stable")
-        changes = (np.diff(bucket[order]) != 0) | (np.diff(group[order]) != 0)
-        runs = np.concatenate([[0], np.flatnonzero(changes) + 1, [len(pairs)]])
-        cell, end, by_truth, by_bucket, starts = (np.asarray(a, np.int32) for a in (cells, ends, rank, order, runs))
-        return cls(truth, cell, end, by_truth, by_bucket, starts, single=len(pairs) == len(x))
-
-
-def measured(ranks: _Ranks, weighted: _Weighted) -> Floats:
-    """All measures of each draw, shape (measures, LANES); nan where a draw cannot be ranked."""
-    n, m, count, groups = len(ranks.cells), len(ranks.truth.levels), len(ranks.ranks), len(ranks.ends)
-    found = np.full((len(NAMES), LANES), np.nan)
-    if groups < 2 or m < 2:
-        return found
-    at = np.empty((count, LANES), np.int16)
-    _compiled(_gather)(weighted.w, ranks.cells, ranks.single, at)
-    ahead, below = np.empty((count, LANES), np.int16), np.empty((count, LANES), np.int16)
-    tied = groups < count
-    inside, here = (np.empty((count if tied else 1, LANES), np.int16) for _ in range(2))
-    sums = np.zeros((9, LANES))
-    ladder = harmonic(n)
-    _compiled(_across)(at, ranks.ends, ranks.ranks, tied, ladder, ahead, inside, here, below, sums, -(-m // BUCKET))
-    _compiled(_within)(at, ranks.order, ranks.runs, ranks.ranks, tied, ahead, inside, here, below, weighted.at,
-                       weighted.before, ladder, n, sums)  # fmt: skip
-    every = float(n) ** 2
-    in_x, in_y = every - sums[0], every - weighted.tied
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found[TAU] = sums[1] / np.sqrt(in_x * in_y)
-        found[TAU_A] = sums[1] / (every - weighted.squares)
-        distinct = min(groups, m)
-        found[TAU_C] = found[TAU_A] * ((n - 1) / n * distinct / max(distinct - 1, 1))
-        whole = float(n) * ladder[n]  # of 1 / rank, which sum up to the same in each draw, times all
-        by_proxy = sums[4] / np.sqrt((whole - sums[2]) * (whole - sums[5]))
-        by_truth = sums[6] / np.sqrt((whole - sums[7]) * (whole - weighted.weight))
-        found[WEIGHTED] = (by_proxy + by_truth) / 2
-        found[SPEARMAN] = sums[8] / np.sqrt(sums[3] * weighted.ranked)
-    seats = math.ceil(round(FRACTION * n, 9))
-    overlap = np.zeros(LANES)
-    _compiled(_overlap)(at, ranks.ends, ranks.ranks, weighted.at, weighted.before, seats, overlap)
-    found[OVERLAP] = overlap / seats
-    best = np.empty((2, LANES), np.int64)
-    _compiled(_best)(at, ranks.ends, ranks.ranks, K, K_REGRET, m, best)
-    found[BEST] = weighted.before[best[0], np.arange(LANES)] + 1.0
-    with np.errstate(invalid="ignore"):  # inf - inf: every training failed
-        found[REGRET] = ranks.truth.levels[best[1]] - ranks.truth.levels[weighted.best]
-    found[TOP] = _in_top(ranks, at, weighted, math.floor(round(FRACTION * n, 9)))
-    found[:, (in_x <= 0) | (in_y <= 0)] = np.nan
-    return found
-
-
-def _in_top(ranks: _Ranks, at: Array, weighted: _Weighted, seats: int) -> Floats:
-    """tau-b among the truly best, those of a tie astride the border with equal shares."""
-    if seats < 2:
-        return np.full(LANES, np.nan)
-    levels = int(np.count_nonzero((weighted.before < seats).any(axis=1)))
-    rows = np.flatnonzero(ranks.ranks < levels).astype(np.int32)
-    groups = np.searchsorted(ranks.ends, rows, side="right")
-    ends = np.append(np.flatnonzero(np.diff(groups)) + 1, len(rows)).astype(np.int32)
-    sums = np.zeros((4, LANES))
-    tree, by_truth = np.zeros((levels + 1, LANES), np.float32), np.zeros((levels, LANES), np.float32)
-    _compiled(_top_sweep)(at, rows, ends, ranks.ranks, weighted.at, weighted.before, seats, tree, by_truth, sums)
-    every = sums[3] ** 2
-    in_x, in_y = (np.where(every - tied > 1e-6 * every, every - tied, 0.0) for tied in (sums[1], sums[2]))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(in_x * in_y > 0, sums[0] / np.sqrt(in_x * in_y), np.nan)
-
-
-@functools.lru_cache(maxsize=4)
-def harmonic(n: int) -> npt.NDArray[np.float32]:
-    """Sums of 1 / rank up to each rank, shape (n + 1,)."""
-    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, n + 1))]).astype(np.float32)
-
-
-def _weigh(
-    w: Array, ranks: Array, harmonic: Array, at: Array, before: Array, tied: Array, squares: Array, best: Array,
-    ranked: Array, weight: Array,
-) -> None:  # fmt: skip
-    lanes = at.shape[1]  # not a constant: else loops are unrolled instead of made vector instructions
-    for i in range(len(ranks)):
-        rank = ranks[i]
-        for d in range(lanes):
-            at[rank, d] += w[i, d]
-        for d in range(lanes):
-            squares[d] += np.int32(w[i, d]) * np.int32(w[i, d])
-    through = np.zeros(LANES, np.int16)
-    for rank in range(len(at)):
-        for d in range(lanes):
-            before[rank, d] = through[d]
-            through[d] += at[rank, d]
-        for d in range(lanes):
-            tied[d] += np.int32(at[rank, d]) * np.int32(at[rank, d])
-        for d in range(lanes):
-            if at[rank, d] > 0 and rank < best[d]:
-                best[d] = rank
-        for d in range(lanes):
-            middle = np.float64(2 * np.int32(before[rank, d]) + np.int32(at[rank, d]) - len(w))
-            ranked[d] += at[rank, d] * middle * middle
-        for d in range(lanes):
-            first = np.int32(before[rank, d])
-            weight[d] += np.float32(at[rank, d]) * (harmonic[first + at[rank, d]] - harmonic[first])
-
-
-def _gather(w: Array, cells: Array, single: bool, at: Array) -> None:
-    """Weight of each cell."""
-    lanes = at.shape[1]
-    if single:
-        for i in range(len(cells)):
-            cell = cells[i]
-            for d in range(lanes):
-                at[cell, d] = w[i, d]
-    else:
-        at[:] = 0
-        for i in range(len(cells)):
-            cell = cells[i]
-            for d in range(lanes):
-                at[cell, d] += w[i, d]
-
-
-def _across(
-    at: Array, ends: Array, ranks: Array, tied: bool, harmonic: Array, ahead: Array, inside: Array, here: Array,
-    below: Array, sums: Array, buckets: int,
-) -> None:  # fmt: skip
-    """From best to worst under the proxy: who is ahead, and of these who lies in a better bucket by truth.
-
-    Sums: 0 squared ties under the proxy, 2 their 1 / rank times weight, 3 their squared distances to the middle rank.
-    """
-    lanes = at.shape[1]
-    tree = np.zeros((buckets + 1, lanes), np.int16)
-    through, n = np.zeros(lanes, np.int16), 0
-    for i in range(len(at)):
-        n += at[i, 0]
-    group, so_far = np.zeros(lanes, np.int16), np.zeros(lanes, np.int16)
-    start = 0
-    for end in ends:
-        for d in range(lanes):
-            group[d] = at[start, d]
-        for i in range(start + 1, end):
-            for d in range(lanes):
-                group[d] += at[i, d]
-        for i in range(start, end):
-            node = ranks[i] // BUCKET
-            for d in range(lanes):
-                ahead[i, d] = through[d]
-            for d in range(lanes):
-                below[i, d] = 0
-            while node > 0:
-                for d in range(lanes):
-                    below[i, d] += tree[node, d]
-                node &= node - 1
-        if tied:
-            so_far[:] = 0
-        for i in range(start, end):
-            node = ranks[i] // BUCKET + 1
-            while node <= buckets:
-                for d in range(lanes):
-                    tree[node, d] += at[i, d]
-                node += node & -node
-            if tied:
-                for d in range(lanes):
-                    here[i, d] = group[d]
-                for d in range(lanes):
-                    inside[i, d] = so_far[d]
-                for d in range(lanes):
-                    so_far[d] += at[i, d]
-        for d in range(lanes):
-            sums[0, d] += np.int32(group[d]) * np.int32(group[d])
-        for d in range(lanes):
-            first = np.int32(through[d])
-            sums[2, d] += np.float32(group[d]) * (harmonic[first + group[d]] - harmonic[first])
-        for d in range(lanes):
-            middle = np.float32(2 * np.int32(through[d]) + np.int32(group[d]) - n)
-            sums[3, d] += np.float32(group[d]) * middle * middle
-        for d in range(lanes):
-            through[d] += group[d]
-        start = end
-
-
-def _within(
-    at: Array, order: Array, runs: Array, ranks: Array, tied: bool, ahead: Array, inside: Array, here: Array,
-    below: Array, by_truth: Array, before: Array, harmonic: Array, n: int, sums: Array,
-) -> None:  # fmt: skip
-    """Bucket by bucket: who lies below inside it, and all that follows.
-
-    Sums: 1 agreement; 4, 5 agreement and ties by truth times 1 / rank under the proxy; 6, 7 agreement and ties under
-    the proxy times 1 / rank by truth; 8 product of the distances to the middle rank.
-    """
-    lanes = at.shape[1]
-    tree, seen = np.zeros((BUCKET + 1, lanes), np.int16), np.zeros((BUCKET, lanes), np.int16)
-    pairs, net = np.zeros(lanes, np.int32), np.zeros(lanes, np.int32)
-    v, u = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
-    a, b, c = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
-    e, f = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
-    group, first = np.zeros(lanes, np.int16), np.zeros(lanes, np.int16)
-    current = -1
-    for run in range(len(runs) - 1):
-        bucket = ranks[order[runs[run]]] // BUCKET
-        if bucket != current:
-            current = bucket
-            tree[:] = 0
-            seen[:] = 0
-            for d in range(lanes):
-                sums[1, d] += pairs[d]
-                pairs[d] = 0
-            for k, part in enumerate((a, b, c, e, f)):
-                for d in range(lanes):
-                    sums[4 + k, d] += part[d]
-                    part[d] = 0
-        for place in range(runs[run], runs[run + 1]):
-            i = order[place]
-            rank = ranks[i]
-            local = rank - bucket * BUCKET
-            node = local
-            while node > 0:
-                for d in range(lanes):
-                    below[i, d] += tree[node, d]
-                node &= node - 1
-            if tied:
-                for d in range(lanes):
-                    group[d] = here[i, d]
-                for d in range(lanes):
-                    first[d] = inside[i, d]
-            else:
-                for d in range(lanes):
-                    group[d] = at[i, d]
-            for d in range(lanes):  # short loops, one result each: these become vector instructions
-                net[d] = 4 * np.int32(below[i, d]) + np.int32(at[i, d]) - np.int32(group[d]) + n
-            for d in range(lanes):
-                net[d] += 2 * (np.int32(seen[local, d]) + np.int32(first[d]) - np.int32(ahead[i, d]))
-            for d in range(lanes):
-                net[d] -= 2 * np.int32(before[rank, d]) + np.int32(by_truth[rank, d])
-            for d in range(lanes):
-                pairs[d] += np.int32(at[i, d]) * net[d]
-            for d in range(lanes):
-                rung = np.int32(ahead[i, d]) + np.int32(first[d])
-                v[d] = harmonic[rung + np.int32(at[i, d])] - harmonic[rung]
-            for d in range(lanes):
-                rung = np.int32(before[rank, d]) + np.int32(seen[local, d])
-                u[d] = harmonic[rung + np.int32(at[i, d])] - harmonic[rung]
-            for d in range(lanes):
-                a[d] += v[d] * np.float32(net[d])
-            for d in range(lanes):
-                b[d] += v[d] * np.float32(by_truth[rank, d])
-            for d in range(lanes):
-                c[d] += u[d] * np.float32(net[d])
-            for d in range(lanes):
-                e[d] += u[d] * np.float32(group[d])
-            for d in range(lanes):
-                x = np.float32(2 * np.int32(ahead[i, d]) + np.int32(group[d]) - n)
-                y = np.float32(2 * np.int32(before[rank, d]) + np.int32(by_truth[rank, d]) - n)
-                f[d] += np.float32(at[i, d]) * x * y
-            for d in range(lanes):
-                seen[local, d] += at[i, d]
-        for place in range(runs[run], runs[run + 1]):
-            i = order[place]
-            node = ranks[i] - bucket * BUCKET + 1
-            while node <= BUCKET:
-                for d in range(lanes):
-                    tree[node, d] += at[i, d]
-                node += node & -node
-    for d in range(lanes):
-        sums[1, d] += pairs[d]
-    for k, part in enumerate((a, b, c, e, f)):
-        for d in range(lanes):
-            sums[4 + k, d] += part[d]
-
-
-def _top_sweep(
-    at: Array, rows: Array, ends: Array, ranks: Array, by_truth: Array, before: Array, seats: int, tree: Array,
-    held: Array, sums: Array,
-) -> None:  # fmt: skip
-    """Agreement, sums of squared ties under the proxy and by truth, and total weight, of those with a seat."""
-    lanes = at.shape[1]
-    size = len(tree)
-    group, below = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
-    w = np.zeros(LANES, np.float32)
-    start = 0
-    for end in ends:
-        for d in range(lanes):
-            group[d] = 0
-        for place in range(start, end):
-            i = rows[place]
-            rank = ranks[i]
-            node = rank
-            for d in range(lanes):
-                below[d] = 0
-            while node > 0:
-                for d in range(lanes):
-                    below[d] += tree[node, d]
-                node &= node - 1
-            for d in range(lanes):
-                free = max(min(seats - before[rank, d], by_truth[rank, d]), 0)
-                w[d] = at[i, d] * np.float32(free) / max(by_truth[rank, d], 1)
-            for d in range(lanes):
-                sums[0, d] += w[d] * (4 * below[d] - w[d])  # pairs are ordered, and count twice; less equal under both
-                sums[3, d] += w[d]
-                group[d] += w[d]
-                held[rank, d] += w[d]
-        for place in range(start, end):
-            i = rows[place]
-            rank = ranks[i]
-            node = rank + 1
-            for d in range(lanes):
-                free = max(min(seats - before[rank, d], by_truth[rank, d]), 0)
-                w[d] = at[i, d] * np.float32(free) / max(by_truth[rank, d], 1)
-            while node < size:
-                for d in range(lanes):
-                    tree[node, d] += w[d]
-                node += node & -node
-        for d in range(lanes):
-            sums[1, d] += group[d] * group[d]
-        start = end
-    for rank in range(size - 1):
-        for d in range(lanes):
-            sums[2, d] += held[rank, d] * held[rank, d]
-    for d in range(lanes):
-        sums[0, d] += sums[1, d] + sums[2, d] - sums[3, d] * sums[3, d]
-
-
-def _overlap(at: Array, ends: Array, ranks: Array, by_truth: Array, before: Array, seats: int, found: Array) -> None:
-    """Sum over those in both tops of weight times both chances of a seat."""
-    lanes = at.shape[1]
-    ahead, group = np.zeros(LANES, np.int32), np.zeros(LANES, np.int32)
-    start, least = 0, 0
-    for end in ends:
-        if least >= seats:
+    n, draws = w.shape
+    uneven, draw = np.uint64(2**32 % n), placed % draws
+    for word in words:
+        product = np.uint64(word) * np.uint64(n)
+        if product & np.uint64(2**32 - 1) < uneven:
+            continue
+        if placed == n * draws:
             break
-        group[:] = 0
-        for i in range(start, end):
-            for d in range(lanes):
-                group[d] += at[i, d]
-        for i in range(start, end):
-            rank = ranks[i]
-            for d in range(lanes):
-                x = np.float32(max(min(seats - ahead[d], group[d]), 0)) / max(group[d], 1)
-                free = max(min(seats - before[rank, d], by_truth[rank, d]), 0)
-                found[d] += at[i, d] * x * np.float32(free) / max(by_truth[rank, d], 1)
-        least = seats
-        for d in range(lanes):
-            ahead[d] += group[d]
-            least = min(least, ahead[d])
-        start = end
+        w[product >> np.uint64(32), draw] += 1
+        placed += 1
+        draw = draw + 1 if draw + 1 < draws else 0
+    return placed
 
 
-def _best(at: Array, ends: Array, ranks: Array, k: int, k_regret: int, m: int, best: Array) -> None:
-    """Rank by truth of the best among the proxy's top k and top k_regret; equals under the proxy: the worst first."""
-    lanes = at.shape[1]
-    taken = np.zeros(LANES, np.int64)
-    best[:] = m - 1
-    start = 0
-    for end in ends:
-        if taken.min() >= max(k, k_regret):
-            break
-        for i in range(end - 1, start - 1, -1):
-            for d in range(lanes):
-                if at[i, d] > 0:
-                    if taken[d] < k and ranks[i] < best[0, d]:
-                        best[0, d] = ranks[i]
-                    if taken[d] < k_regret and ranks[i] < best[1, d]:
-                        best[1, d] = ranks[i]
-                    taken[d] += at[i, d]
-        start = end
+def excess_of(n: int, kernels: Iterable[Callable[[], Floats]]) -> float:
+    """Jackknife minus unbiased variance of a sum of taus; 0 where it does not matter or cannot be known."""
+    if not 4 <= n <= EXCESS_UP_TO:
+        return 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kernel = np.sum([k() for k in kernels], axis=0)
+    jackknife, pairs = 4 * np.sum(kernel.sum(1) ** 2), 2 * np.sum(kernel**2)
+    excess = float(jackknife - (jackknife - pairs) * n * (n - 1) / ((n - 2) * (n - 3)))
+    return max(excess, 0.0)  # nan stays: there is no value either
+
+
+def variance_of(drawn: Floats) -> float:
+    """Variance of the draws that can be ranked; nan if fewer than two can."""
+    known = drawn[np.isfinite(drawn)]
+    return float(known.var(ddof=1)) if len(known) >= 2 else math.nan
+
+
+def fisher_limits(
+    value: float, variance: float, truth: npt.NDArray[np.intp], level: float, excess: float = 0.0
+) -> tuple[float, float]:
+    """The limits of a correlation: Student's t on Fisher's z scale, three quarters of the excess taken off.
+
+    Args:
+        value: The correlation of the sample.
+        variance: Variance of its replicates.
+        truth: Rank of each architecture by truth, equal ones together, shape (n,).
+        level: Nominal coverage, in (0, 1).
+        excess: Jackknife minus unbiased variance, as `excess_of` gives it.
+
+    Returns:
+        Low and high; nan for fewer than 3 architectures or an undefined value.
+    """
+    from scipy.special import stdtrit
+
+    n = len(truth)
+    if n < 3 or not (math.isfinite(value) and math.isfinite(variance)):
+        return math.nan, math.nan
+    if abs(value) >= 1 - 1e-12:  # no pair disagrees, in the sample as in any draw
+        return of_perfect(float(value), truth, level)
+    margin = float(stdtrit(n - 1, (1 + level) / 2)) * math.sqrt(max(variance - 1.5 * excess, variance / 3))
+    z, reach = math.atanh(value), margin / (1 - value**2)
+    return math.tanh(z - reach), math.tanh(z + reach)
+
+
+def percentile_limits(value: float, drawn: Floats, n: int, level: float) -> tuple[float, float]:
+    """The percentiles of the replicates at both ends; nan for fewer than 3 architectures or an undefined value."""
+    drawn = drawn[~np.isnan(drawn)]
+    if n < 3 or not len(drawn) or math.isnan(value):
+        return math.nan, math.nan
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf").tolist()
+    return low, high

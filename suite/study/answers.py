@@ -17,7 +17,7 @@ from suite.problem import Arena, LiveArena, TableArena
 from suite.records.log import Log
 from suite.spec.study import StudySpec
 from suite.study.networks import Quick
-from suite.study.plan import PROBES, Plan, Price, Run, name_of, plan
+from suite.study.plan import PROBES, Plan, Price, Schedule, name_of, plan
 from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -213,7 +213,7 @@ def trained(
     full = ranking(str(arena.full), SCHEDULE, rest, proxy=arena.full, seeds=todo.full_seeds)
     judged = np.array([[arena.judge_error(answer) for answer in of_seed] for of_seed in rest])
     sizes = {
-        name: np.array([float(size(arch, arena.full, **arena.shape)) for arch in archs])
+        name: np.array([float(size(arch, arena.full, ends=arena.ends)) for arch in archs])
         for name, size in (("params", arena.space.params), ("macs", arena.space.macs))
     }
     return Study(arena, archs, todo, tuple(rankings), full, judged, sizes, arena.judge)
@@ -244,7 +244,9 @@ def ranking(
     )  # fmt: skip
 
 
-def read(run: Run, answers: Sequence[Sequence[Evaluation]], seeds: Sequence[int], *, tse: bool) -> Iterator[Ranking]:
+def read(
+    run: Schedule, answers: Sequence[Sequence[Evaluation]], seeds: Sequence[int], *, tse: bool
+) -> Iterator[Ranking]:
     """A run's stages and end, and the areas under its training loss, off its curves.
 
     A run that failed has failed at every stage: its curve is not known. Seconds of a stage are those of its epochs;
@@ -332,7 +334,7 @@ def quick_score(spec: StudySpec, arena: Arena) -> Quick | None:
         size = getattr(arena.space, name)
 
         def of_formula(archs: Sequence[Architecture]) -> list[float]:
-            return [float(size(arch, arena.full, **arena.shape)) for arch in archs]
+            return [float(size(arch, arena.full, ends=arena.ends)) for arch in archs]
 
         return of_formula
     if isinstance(arena, TableArena):
@@ -376,15 +378,15 @@ def price(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> Price
     evaluator = arena.search_view("price")
     each = [(run.proxy, len(todo.proxy_seeds), 0) for run in todo.runs] + [(arena.full, len(todo.full_seeds), test)]
     for proxy, seeds, more in each:
-        macs = float(np.mean([arena.space.macs(arch, proxy, **arena.shape) for arch in probe]))
+        macs = float(np.mean([arena.space.macs(arch, proxy, ends=arena.ends) for arch in probe]))
         spent = macs * (proxy.epochs * (3 * proxy.samples * images + valid) + more)
         size = replace(proxy, epochs=2 + arena.recipe.warmup_epochs, samples=min(1.0, max(0.05, 2_000 / images)))
         if size not in rates:
-            middle = sorted(probe, key=lambda arch: arena.space.macs(arch, proxy, **arena.shape))[len(probe) // 2]
+            middle = sorted(probe, key=lambda arch: arena.space.macs(arch, proxy, ends=arena.ends))[len(probe) // 2]
             (answer,) = evaluator.evaluate([Trial(middle, size, seed=spec.seed0)])
             took = answer.curve[-1]["device_s"] if answer.curve else math.nan  # the first epoch warms up
             images_seen = 3 * size.samples * images + valid
-            rates[size] = took / (arena.space.macs(middle, size, **arena.shape) * images_seen)
+            rates[size] = took / (arena.space.macs(middle, size, ends=arena.ends) * images_seen)
         total_macs += spent * seeds * len(archs)
         total_s += spent * rates[size] * seeds * len(archs)
     arena.search_over("price")

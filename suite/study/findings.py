@@ -1,4 +1,4 @@
-"""What follows from a study's answers: every file beside consistency.csv, and the sentences that answer a user.
+"""Findings of a study: every file beside consistency.csv, and the sentences that answer a user.
 
 Each question is asked for every data set. One that these data cannot answer is answered by the reason.
 """
@@ -15,14 +15,14 @@ import numpy.typing as npt
 
 from suite.records.folder import Row
 from suite.spec.study import StudySpec
-from suite.statistics.bootstrap import TAU
-from suite.statistics.measures import Interval
+from suite.statistics.bootstrap import Interval
 from suite.statistics.questions import claims, factors, power, strategy, transfer
 from suite.statistics.questions.differences import holm, p_value
 from suite.statistics.questions.grid import FULL, Grid
 from suite.statistics.questions.taus import column
+from suite.statistics.sweeps import TAU
 from suite.study.answers import SCHEDULE, STAGE, ZERO_COST, Ranking, Study, mean_cost
-from suite.study.rows import CONSISTENCY, SCORES, Measured, consistency_rows, measure, score_frame
+from suite.study.rows import CONSISTENCY, SCORES, MeasuredGroup, consistency_rows, measure, score_frame
 from suite.types import BadInput, Proxy, nearest
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Findings:
                 yield name, columns, self.rows[name]
 
     def written_scores(self) -> str:
-        """scores.csv."""
+        """The rows of `scores.csv` for this study."""
         import pandas as pd
 
         whole = pd.concat(self.scores, ignore_index=True)
@@ -153,7 +153,7 @@ class One:
     """The questions on one data set."""
 
     def __init__(
-        self, study: Study, spec: StudySpec, measured: Sequence[Measured], consistency: Sequence[Row],
+        self, study: Study, spec: StudySpec, measured: Sequence[MeasuredGroup], consistency: Sequence[Row],
         rows: Mapping[str, list[Row]],
     ) -> None:  # fmt: skip
         self.study, self.spec, self.out = study, spec, rows
@@ -445,7 +445,7 @@ def in_words(chosen: strategy.Strategy, names: Sequence[str]) -> str:
 
 
 def listed(names: Sequence[str], limit: int = 4) -> str:
-    """Names in a sentence."""
+    """Several names joined into part of a sentence."""
     shown = list(names) if len(names) <= limit else [*names[: limit - 1], f"{len(names) - limit + 1} more"]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 

@@ -26,7 +26,7 @@ PROBES = 5
 
 
 @dataclass
-class Run:
+class Schedule:
     """One schedule, and where it is read."""
 
     proxy: Proxy
@@ -38,7 +38,7 @@ class Run:
 class Plan:
     """What there is to do on one arena."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[Schedule, ...]
     """Cheapest first, by theory."""
     proxy_seeds: tuple[int, ...]
     full_seeds: tuple[int, ...]
@@ -47,7 +47,7 @@ class Plan:
     baselines: tuple[str, ...]
     networks: int
 
-    def seeds(self, run: Run, full: Proxy) -> tuple[int, ...]:
+    def seeds(self, run: Schedule, full: Proxy) -> tuple[int, ...]:
         """A proxy that is the full setting has seeds of its own: no training is compared with itself."""
         if run.proxy != full:
             return self.proxy_seeds
@@ -59,14 +59,14 @@ class Plan:
         return self.networks * (len(self.runs) * len(self.proxy_seeds) + len(self.full_seeds))
 
 
-def runs(spec: StudySpec, arena: Arena) -> tuple[Run, ...]:
+def runs(spec: StudySpec, arena: Arena) -> tuple[Schedule, ...]:
     """The schedules that a study's proxies need, each once, cheapest first.
 
     Raises:
         BadInput: A proxy is there twice, or dearer than full training; a stage is beyond every schedule.
         Unsupported: The space, data or table have no such proxy or stage.
     """
-    found: dict[Proxy, Run] = {}
+    found: dict[Proxy, Schedule] = {}
     for part in spec.proxies:
         proxies = expanded(part, arena, known_levels(spec, arena))
         if part.stages and max(part.stages) > max(proxy.epochs for proxy in proxies):
@@ -77,7 +77,7 @@ def runs(spec: StudySpec, arena: Arena) -> tuple[Run, ...]:
             if proxy in found:
                 raise BadInput(f"proxies: {proxy} is there twice; give it once")
             arena.check(proxy)
-            run = found[proxy] = Run(proxy, sorted({s for s in part.stages or () if s < proxy.epochs}))
+            run = found[proxy] = Schedule(proxy, sorted({s for s in part.stages or () if s < proxy.epochs}))
             there = arena.stages(proxy)
             for stage in run.stages:
                 if there is not None and stage not in there:
@@ -179,7 +179,9 @@ def check(spec: StudySpec, arena: Arena) -> None:
             raise Unsupported(f"architectures: {quick} looks at images, and a table has none; use params or macs")
 
 
-def _check_reference(spec: StudySpec, trained: Sequence[Run], scored: Sequence[str], baselines: Sequence[str]) -> None:
+def _check_reference(
+    spec: StudySpec, trained: Sequence[Schedule], scored: Sequence[str], baselines: Sequence[str]
+) -> None:
     """Names of published scores are in their file, and are looked at when it is read."""
     ends = [name_of(run.proxy, stage) for run in trained for stage in (*run.stages, run.proxy.epochs)]
     known = [*ends, *scored, *baselines, *(f"TSE {end}" for end in ends if spec.tse)]

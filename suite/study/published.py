@@ -24,7 +24,7 @@ NO_PROXY = Proxy(1, 1, 1)
 
 
 @dataclass(frozen=True)
-class Networks:
+class PublishedNetworks:
     """Names in place of a search space."""
 
     name: str
@@ -37,9 +37,9 @@ class Networks:
 
 @dataclass(frozen=True)
 class Records:
-    """What a study asks of where its answers come from."""
+    """The part of a problem that a study of published records needs."""
 
-    space: Networks
+    space: PublishedNetworks
     dataset: str
     device: str
     judge: str
@@ -57,7 +57,7 @@ def study_of(pairs: Pairs) -> Study:
     rankings += [Ranking(name, BASELINE, -values[None]) for name, values in pairs.sizes.items()]
     rankings.append(Ranking("random", BASELINE, np.random.default_rng(7).random((1, len(pairs.networks)))))
     full = Ranking("full", SCHEDULE, pairs.full, device_s=pairs.full_s, seeds=tuple(range(len(pairs.full))))
-    arena = Records(Networks(pairs.space, pairs.networks), pairs.dataset, pairs.device, pairs.judge)
+    arena = Records(PublishedNetworks(pairs.space, pairs.networks), pairs.dataset, pairs.device, pairs.judge)
     nothing = Plan((), (0,), tuple(range(len(pairs.full))), (), (), len(pairs.networks))
     archs = tuple((i,) for i in range(len(pairs.networks)))
     return Study(cast(Arena, arena), archs, nothing, tuple(rankings), full, pairs.full, pairs.sizes, pairs.judge)

@@ -1,4 +1,4 @@
-"""What a study writes: how far each ranking can be trusted, and the answers behind it."""
+"""The rows that a study writes: how far each ranking can be trusted, and the answers behind it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from suite.proxies import notation, theoretical_acceleration
 from suite.records.folder import Row
 from suite.records.ledger import Ledger
 from suite.spec.study import StudySpec
-from suite.statistics.bootstrap import Draws, resample
-from suite.statistics.measures import MEASURES, Interval, bootstrap, ceiling
+from suite.statistics.bootstrap import Interval, bootstrap, ceiling
+from suite.statistics.measures import MEASURES
 from suite.statistics.questions import ceilings
+from suite.statistics.sweeps import Draws, resample
 from suite.study.answers import BASELINE, SCHEDULE, Floats, Ranking, Study, judged_kind, mean_cost
 from suite.study.plan import known_levels
 from suite.types import BadInput, Cost, Unsupported
@@ -42,12 +43,12 @@ SCORES = (
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredGroup:
     """Rankings of the same networks, all measures on the same draws."""
 
     rankings: tuple[Ranking, ...]
     rows: np.ndarray[tuple[int], np.dtype[np.intp]]
-    """Places of the networks."""
+    """Indices of the networks that the group ranks."""
     draws: Draws | None
     """None: nothing can be ranked."""
 
@@ -57,7 +58,7 @@ def draws_for(spec: StudySpec, n: int) -> int:
     return spec.draws or (10_000 if n <= MANY else 1_000)
 
 
-def measure(study: Study, spec: StudySpec) -> list[Measured]:
+def measure(study: Study, spec: StudySpec) -> list[MeasuredGroup]:
     """All measures of all rankings; those of the same networks share draws."""
     groups: dict[bytes, list[Ranking]] = {}
     for one in study.rankings:
@@ -71,11 +72,11 @@ def measure(study: Study, spec: StudySpec) -> list[Measured]:
                 [one.errors[:, rows] for one in of_one], study.truth[:, rows], draws=draws_for(spec, len(rows)),
                 rng=np.random.default_rng([spec.seed0, len(rows)]),
             )  # fmt: skip
-        found.append(Measured(tuple(of_one), rows, draws))
+        found.append(MeasuredGroup(tuple(of_one), rows, draws))
     return found
 
 
-def consistency_rows(study: Study, spec: StudySpec, command: str, measured: list[Measured]) -> Iterator[Row]:
+def consistency_rows(study: Study, spec: StudySpec, command: str, measured: list[MeasuredGroup]) -> Iterator[Row]:
     """One line a ranking, in the order of the study."""
     arena = study.arena
     top, kind = noise_ceiling(study.full.errors.T, study.judged.T, study, spec)
@@ -132,7 +133,7 @@ def consistency_rows(study: Study, spec: StudySpec, command: str, measured: list
         }
 
 
-def intervals(group: Measured, number: int) -> Mapping[str, Interval]:
+def intervals(group: MeasuredGroup, number: int) -> Mapping[str, Interval]:
     """Every measure of a ranking."""
     if group.draws is None:
         nothing = Interval(math.nan, math.nan, math.nan, 0.95, 0, len(group.rows))
@@ -164,8 +165,8 @@ def theory(proxy: object, study: Study) -> float:
         return math.nan
 
 
-def note(one: Ranking, study: Study, group: Measured) -> str:
-    """What a reader must know of a ranking."""
+def note(one: Ranking, study: Study, group: MeasuredGroup) -> str:
+    """Notes that a reader needs beside a ranking."""
     said = []
     if len(group.rows) < 3:
         said.append(f"ranks {len(group.rows)} networks only, and a ranking needs 3")
@@ -185,7 +186,7 @@ def note(one: Ranking, study: Study, group: Measured) -> str:
 
 
 def noise_ceiling(valid: Floats, judged: Floats, study: Study, spec: StudySpec) -> tuple[Interval, str]:
-    """How well full training ranks as a proxy of itself, and in which sense.
+    """The noise ceiling, full training as a proxy of itself, and the sense in which it is meant.
 
     Args:
         valid: What a search sees of full training, shape (n, seeds) [%].
@@ -206,7 +207,7 @@ def noise_ceiling(valid: Floats, judged: Floats, study: Study, spec: StudySpec) 
 
 
 def possible_tau(study: Study) -> tuple[Interval | None, str]:
-    """What a perfect proxy could reach with this judge, extrapolated from the runs; None for one run only."""
+    """The tau that a perfect proxy could reach with this judge, extrapolated from the runs; None for one run only."""
     arena = study.arena
     if study.judge == OTHER_SEEDS:
         runs, judges = study.full.errors.T, study.full.errors.shape[0] - 1

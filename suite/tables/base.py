@@ -37,7 +37,7 @@ Array: TypeAlias = npt.NDArray[Any]
 MAGIC = b"KENDALL TABLE 2\n"
 METER = b"KENDALL METER 2\n"
 KINDS = {MAGIC: "a table of answers", METER: "a table of resources"}
-"""What the first bytes of a file of ours say it is."""
+"""The first bytes of a converted table's file."""
 PREAMBLE = struct.Struct("<16sQ32s")  # magic, bytes of the header, its SHA-256
 ALIGNMENT = 64
 PAGE = 512
@@ -53,32 +53,32 @@ TEXTS = ("device", "source", "failure")
 COLUMNS = ("architecture", *PROXY, "stage", "dataset", "split", "seed", *NUMBERS, *TEXTS)
 """The long schema, in order."""
 OPTIONAL = {"samples": 1.0, "cells": None} | dict.fromkeys(NUMBERS[1:], np.nan) | dict.fromkeys(TEXTS, "")
-"""What a column that is left out holds."""
+"""The value of every row for a column that is left out."""
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What answers of a block have in common."""
+class TableSetting:
+    """The fields that all answers of a block share."""
 
     dataset: str
     proxy: Proxy
     stage: int
     """Epochs trained when it was measured, 1..proxy.epochs."""
     split: str
-    """valid or test."""
+    """The split that was scored: "valid" or "test"."""
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.split} after {self.stage} of {self.proxy}"
 
 
 @dataclass(frozen=True)
-class Block:
+class TableBlock:
     """The answers under one setting: single runs, or their mean.
 
     Column shapes broadcast to (architectures, runs); cells at and beyond an architecture's count mean nothing.
     """
 
-    setting: Setting
+    setting: TableSetting
     mean: bool
     """Whether a row is a mean over seeds (seed -1), not a run."""
     counts: Array  # (architectures,)
@@ -100,7 +100,11 @@ class Table:
     """
 
     def __init__(
-        self, space: SearchSpace, places: Array | None, blocks: Sequence[Block], about: Mapping[str, str] | None = None
+        self,
+        space: SearchSpace,
+        places: Array | None,
+        blocks: Sequence[TableBlock],
+        about: Mapping[str, str] | None = None,
     ) -> None:
         self.space = space
         self.places = places
@@ -122,7 +126,7 @@ class Table:
 
     @property
     def name(self) -> str:
-        """What it was converted from."""
+        """The source that it was converted from: name, files, hashes."""
         return self.about.get("table", "table")
 
     @property
@@ -132,7 +136,7 @@ class Table:
 
     @property
     def devices(self) -> list[str]:
-        """What the seconds were spent on."""
+        """The name of the device that the seconds were spent on."""
         return self._words("device")
 
     @property
@@ -252,15 +256,15 @@ class Table:
                 twice = members[int(np.argmax(again)) + 1]
                 raise BadInput(
                     f"table: row {twice}: a second answer for {frame['architecture'][twice]}, "
-                    f"{Setting(dataset, proxy, int(stage), split)}, seed {whole['seed'][twice]}"
+                    f"{TableSetting(dataset, proxy, int(stage), split)}, seed {whole['seed'][twice]}"
                 )
             counts = np.bincount(rows, minlength=len(places))
             first = np.cumsum(counts) - counts
             run = np.arange(len(members)) - first[rows]  # place among the runs of its architecture
             spread = Spread(len(places), int(counts.max()), rows, run)
             blocks.append(
-                Block(
-                    Setting(str(dataset), proxy, int(stage), str(split)),
+                TableBlock(
+                    TableSetting(str(dataset), proxy, int(stage), str(split)),
                     bool(mean),
                     counts,
                     spread(seeds, 0),
@@ -353,8 +357,8 @@ class Table:
         for entry in header["blocks"]:
             shape = (n, entry["runs"])
             blocks.append(
-                Block(
-                    Setting(entry["dataset"], Proxy(**entry["proxy"]), entry["stage"], entry["split"]),
+                TableBlock(
+                    TableSetting(entry["dataset"], Proxy(**entry["proxy"]), entry["stage"], entry["split"]),
                     entry["mean"],
                     read_column(payload, entry["counts"], (n, 1))[:, 0],
                     read_column(payload, entry["seeds"], shape),

@@ -24,7 +24,7 @@ from pathlib import Path
 from suite.tables import nas_bench_201_facts as nb201
 from suite.tables.base import Array, sha256_of
 from suite.tables.nas_bench_201_order import columns_in_order
-from suite.tables.resources import Setting
+from suite.tables.resources import DeviceSetting
 from suite.types import BadInput
 
 GPUS = ("1080ti", "2080ti", "titan_rtx", "titanx", "titanxp")
@@ -36,14 +36,14 @@ DEVICES = {f"{gpu}_{batch}": batch for gpu in GPUS for batch in BATCHES} | dict.
 """Name -> batch size, 0: not stated."""
 
 
-def columns(source: Path | None) -> tuple[dict[Setting, dict[str, Array]], dict[str, str]]:
+def columns(source: Path | None) -> tuple[dict[DeviceSetting, dict[str, Array]], dict[str, str]]:
     """All columns in the order of `index`, and where they come from."""
     if source is None:
         raise BadInput("help_latency: give its file, nb201_help_latency.parquet")
     numbers = columns_in_order(source, [f"{device}_latency_ms" for device in DEVICES])
     full, side = nb201.SPACE.full, nb201.DATASETS["cifar10"].resolution
     settings = {
-        Setting("cifar10", device, batch, full.channels, side): {"latency_ms": numbers[f"{device}_latency_ms"]}
+        DeviceSetting("cifar10", device, batch, full.channels, side): {"latency_ms": numbers[f"{device}_latency_ms"]}
         for device, batch in DEVICES.items()
     }
     return settings, {"source": f"{source.name} sha256:{sha256_of(source)}", "licence": "MIT (HELP)"}

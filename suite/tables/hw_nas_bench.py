@@ -24,7 +24,7 @@ from suite.tables import nas_bench_201_facts as nb201
 from suite.tables.base import Array, sha256_of
 from suite.tables.nas_bench_201_order import columns_in_order
 from suite.tables.nas_bench_201_parquet import PREFIXES
-from suite.tables.resources import Setting
+from suite.tables.resources import DeviceSetting
 from suite.types import BadInput
 
 DEVICES = {
@@ -35,10 +35,10 @@ DEVICES = {
     "eyeriss": ("latency_ms", "energy_mj"),
     "fpga": ("latency_ms", "energy_mj"),
 }
-"""What there is of each."""
+"""The metrics that each device has."""
 
 
-def columns(source: Path | None) -> tuple[dict[Setting, dict[str, Array]], dict[str, str]]:
+def columns(source: Path | None) -> tuple[dict[DeviceSetting, dict[str, Array]], dict[str, str]]:
     """All columns in the order of `index`, and where they come from."""
     if source is None:
         raise BadInput("hw_nas_bench: give its file, nb201_hw_nas_bench.parquet")
@@ -47,7 +47,7 @@ def columns(source: Path | None) -> tuple[dict[Setting, dict[str, Array]], dict[
     ]
     numbers = columns_in_order(source, wanted)
     settings = {
-        Setting(dataset, device, 0, nb201.SPACE.full.channels, nb201.DATASETS[dataset].resolution): {
+        DeviceSetting(dataset, device, 0, nb201.SPACE.full.channels, nb201.DATASETS[dataset].resolution): {
             metric: numbers[f"{prefix}_{device}_{metric}"] for metric in held
         }
         for dataset, prefix in PREFIXES.items()

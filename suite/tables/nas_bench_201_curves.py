@@ -60,7 +60,7 @@ def frame(source: Path | None) -> tuple[pd.DataFrame, dict[str, str]]:
     archs = [nb201.SPACE.parse(text) for text in cells["arch_str"]]
     sizes = {"params": nb201.SPACE.params, "macs": nb201.SPACE.macs}
     for name, formula in sizes.items():
-        cells[name] = [float(formula(arch, data.proxy(EPOCHS), classes=data.classes)) for arch in archs]
+        cells[name] = [float(formula(arch, data.proxy(EPOCHS), ends=data.ends)) for arch in archs]
 
     def rows(split: str, index: pd.Series, stage: pd.Series | int, accuracy: pd.Series, where: str) -> pd.DataFrame:
         """One row an accuracy, of the cell of that index after that stage."""

@@ -1,4 +1,4 @@
-"""What all publications of NAS-Bench-201 share: data sets, how many images, sizes of the networks.
+"""Facts that all publications of NAS-Bench-201 share: data sets, numbers of images, sizes of the networks.
 
 Dong, Yang. "NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture Search". ICLR 2020, section 2.2
 and appendix. https://arxiv.org/abs/2001.00326
@@ -13,11 +13,11 @@ import numpy as np
 
 from suite.spaces import SPACES
 from suite.tables.base import Array
-from suite.types import Proxy
+from suite.types import Ends, Proxy
 
 SPACE = SPACES["nas_bench_201"]
 DEVICE = "table:GTX 1080 Ti"
-"""What the benchmark's seconds were measured on."""
+"""The device that the benchmark's seconds were measured on."""
 BACKWARD = 2
 """A backward pass counts as so many forward passes, as in live training."""
 
@@ -32,7 +32,12 @@ class Dataset:
     train_images: dict[str, int]
     """Images that the network was trained on which this split scores."""
     images: dict[str, int]
-    """Images of the split."""
+    """Number of images in the split."""
+
+    @property
+    def ends(self) -> Ends:
+        """What telling its classes apart asks of a network."""
+        return Ends(3, self.classes)
 
     def proxy(self, epochs: int) -> Proxy:
         """The benchmark's recipe under its schedule of so many epochs."""
@@ -66,6 +71,6 @@ def sizes(dataset: str) -> tuple[Array, Array]:
     """(parameters, multiply-adds) of all 15,625 by the closed form, in the order of `index`."""
     facts = DATASETS[dataset]
     proxy = facts.proxy(SPACE.full.epochs)
-    params = [SPACE.params(arch, proxy, classes=facts.classes) for arch in SPACE]
-    macs = [SPACE.macs(arch, proxy, classes=facts.classes) for arch in SPACE]
+    params = [SPACE.params(arch, proxy, ends=facts.ends) for arch in SPACE]
+    macs = [SPACE.macs(arch, proxy, ends=facts.ends) for arch in SPACE]
     return np.array(params, dtype=np.float64), np.array(macs, dtype=np.float64)

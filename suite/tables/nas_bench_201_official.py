@@ -87,13 +87,13 @@ def load(source: Path) -> Any:
 
 
 def one_line(error: Exception) -> str:
-    """What went wrong, without torch's advice to load the file unsafely."""
+    """The error's message without torch's advice to load the file unsafely."""
     lines = str(error).splitlines()
     return next((line.strip() for line in lines if "Unsupported" in line), lines[0] if lines else type(error).__name__)
 
 
 def allowed() -> list[Any]:
-    """What numpy numbers of any numpy's pickles need; all of it only makes numbers."""
+    """The names that pickles of numpy numbers need; all of them only make numbers."""
     old, new = renamed_scalar("numpy.core.multiarray"), renamed_scalar("numpy._core.multiarray")
     kinds = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")]
     return [old, new, np.dtype, *kinds, collections.OrderedDict]
@@ -113,7 +113,7 @@ def renamed_scalar(module: str) -> Callable[[Any, Any], Any]:
 
 
 def rows_of(api: Any, index: int) -> list[dict[str, Any]]:
-    """One architecture's rows."""
+    """The table rows of one architecture."""
     rows = []
     for name, epochs in HYPERPARAMETERS.items():
         results = api.arch2infos_dict[index][name]  # its queries would copy all of it
@@ -133,7 +133,7 @@ def rows_of(api: Any, index: int) -> list[dict[str, Any]]:
 def row_of(
     text: str, run: Any, dataset: str, split: str, scored: str, epochs: int, stage: int, seed: int
 ) -> dict[str, Any]:
-    """One answer."""
+    """One table row of one run."""
     answer = run.get_eval(scored, stage - 1)
     train_s = run.get_train(stage - 1)["all_time"] if run.train_times is not None else None
     score_s = answer["cur_time"]

@@ -36,7 +36,7 @@ class Pairs:
     space: str
     dataset: str
     unit: str
-    """Of the errors."""
+    """The unit of the errors."""
     device: str
     networks: tuple[str, ...]
     cheap: Mapping[str, Floats]
@@ -44,11 +44,11 @@ class Pairs:
     cheap_s: Mapping[str, Floats]
     """Name -> seconds, (seeds, n)."""
     full: Floats
-    """(seeds, n)."""
+    """Errors after full training, shape (seeds, n)."""
     full_s: Floats
-    """(seeds, n)."""
+    """Seconds of full training, shape (seeds, n)."""
     sizes: Mapping[str, Floats]
-    """params, macs: (n,)."""
+    """Parameters and multiply-adds by name, shape (n,)."""
     judge: str
 
 

@@ -20,16 +20,16 @@ from suite.tables.base import METER, Array, Payload, read_column, seal, space_of
 from suite.types import JSON, Architecture, BadInput, Unsupported, nearest
 
 METRICS = {"latency_ms": "ms for a batch", "energy_mj": "mJ"}
-"""What may stand in a column, and its unit."""
+"""The metrics that a column may hold, with their units."""
 
 
 @dataclass(frozen=True)
-class Setting:
+class DeviceSetting:
     """On what, and which size of network, a column was measured."""
 
     dataset: str
     device: str
-    """The publisher's own name."""
+    """The device's name as its publisher writes it."""
     batch_size: int
     """Images of one forward pass; 0: the publisher does not say."""
     channels: int
@@ -56,7 +56,7 @@ class ResourceTable:
     def __init__(
         self,
         space: SearchSpace,
-        columns: Mapping[Setting, Mapping[str, Array]],
+        columns: Mapping[DeviceSetting, Mapping[str, Array]],
         about: Mapping[str, str] | None = None,
     ) -> None:
         for setting, held in columns.items():
@@ -83,10 +83,10 @@ class ResourceTable:
 
     @property
     def name(self) -> str:
-        """What it was converted from."""
+        """The source that it was converted from: name, files, hashes."""
         return self.about.get("table", "resources")
 
-    def setting(self, device: str, dataset: str) -> Setting:
+    def setting(self, device: str, dataset: str) -> DeviceSetting:
         """The setting of a device and a data set.
 
         Raises:
@@ -100,12 +100,12 @@ class ResourceTable:
             raise Unsupported(f"table {self.name} has no data set {dataset!r} of {device}: {nearest(dataset, there)}")
         return there[dataset]
 
-    def value(self, arch: Architecture, setting: Setting, metric: str) -> float:
+    def value(self, arch: Architecture, setting: DeviceSetting, metric: str) -> float:
         """One number; nan if the device cannot run the network."""
         return float(self.columns[setting][metric][self.space.index(arch)])
 
     def info(self) -> JSON:
-        """What it holds, ready for JSON."""
+        """A summary of its content, ready for JSON."""
         return {
             "table": self.name,
             "space": self.space.name,
@@ -164,7 +164,7 @@ class ResourceTable:
         columns = {}
         for entry in header["settings"]:
             stored = entry.pop("columns")
-            columns[Setting(**entry)] = {
+            columns[DeviceSetting(**entry)] = {
                 name: read_column(payload, column, (space.size, 1))[:, 0] for name, column in stored.items()
             }
         table = cls(space, columns, header["about"])

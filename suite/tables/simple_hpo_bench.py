@@ -53,7 +53,7 @@ class PrimitivesOnly(pickle.Unpickler):
     """Refuses every global, so that reading the file can run nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Always refused."""
+        """Refuse every test metric: this source has none."""
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, and the published file holds plain numbers only")
 
 

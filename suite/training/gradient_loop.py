@@ -156,8 +156,8 @@ class Search:
             self.arch = self.searcher.derive()
             metrics = {
                 "val_error": entry["val_error"],
-                "params": float(trainer.space.params(self.arch, proxy, **trainer.shape)),
-                "macs": float(trainer.space.macs(self.arch, proxy, **trainer.shape)),
+                "params": float(trainer.space.params(self.arch, proxy, ends=trainer.ends)),
+                "macs": float(trainer.space.macs(self.arch, proxy, ends=trainer.ends)),
             }
             curve = ({**entry, **chosen(self.learner.supernet, self.arch), "device_s": leg.device_s},)
         except (Diverged, MemoryError, RuntimeError) as error:  # torch's own, out of memory too, are the last

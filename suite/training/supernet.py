@@ -150,7 +150,7 @@ def begun(trainer: Trainer, proxy: Proxy, seed: int, norms: Norms | None) -> Run
     """A supernet and the optimiser of its weights, before the first step."""
     recipe = trainer.recipe
     layout: Any = {"memory_format": torch.channels_last}
-    supernet = Supernet(trainer.space, proxy, **trainer.shape, seed=seed, norms=norms).to(trainer.device, **layout)
+    supernet = Supernet(trainer.space, proxy, ends=trainer.ends, seed=seed, norms=norms).to(trainer.device, **layout)
     supernet.network.lean = True  # type: ignore[assignment]
     optimizer = torch.optim.SGD(
         supernet.parameters(),

@@ -40,7 +40,7 @@ from suite.training.device import (
 )
 from suite.training.recipe import Recipe
 from suite.training.weights.pool import KnowledgePool
-from suite.types import BadInput, Cost, Evaluation, KendallError, Proxy, Trial, Unsupported
+from suite.types import BadInput, Cost, Ends, Evaluation, KendallError, Proxy, Trial, Unsupported
 
 EVALUATION_BATCH = 500
 """Images of a forward pass without training."""
@@ -143,7 +143,7 @@ class Trainer:
         self.device = torch.device(device)
         self.checkpoints, self.pool = Checkpoints(checkpoints), pool
         self.data = data
-        self.side, self.image_channels = int(data.train_images.shape[-1]), int(data.train_images.shape[1])
+        self.side = data.side
         self.train_labels = data.train_labels.cpu()
         if not len(data.valid_labels):
             raise BadInput(f"{data.name}: no images are held out for validation; load it with a valid_fraction above 0")
@@ -233,16 +233,16 @@ class Trainer:
 
     def macs(self, trial: Trial) -> int:
         """Multiply-adds of one image forward, as reported."""
-        return self.space.macs(trial.arch, trial.proxy, **self.shape)
+        return self.space.macs(trial.arch, trial.proxy, ends=self.ends)
 
     def trained_macs(self, trial: Trial) -> int:
         """Multiply-adds of one image forward, as executed here."""
-        return self.space.trained_macs(trial.arch, trial.proxy, **self.shape)
+        return self.space.trained_macs(trial.arch, trial.proxy, ends=self.ends)
 
     @property
-    def shape(self) -> dict[str, int]:
-        """What a network needs to know of the data."""
-        return {"classes": self.data.classes, "image_channels": self.image_channels}
+    def ends(self) -> Ends:
+        """What the data ask of a network."""
+        return self.data.ends
 
     def train(self, trial: Trial, leg: Leg) -> tuple[dict[str, float], list[dict[str, float]]]:
         """Metrics and curve; what it took is added to `leg` as it is spent."""
@@ -258,16 +258,15 @@ class Trainer:
         pool = self.pool if trial.inherit else None
         if pool is not None and not run.curve:
             with self.metered(leg):
-                pool.inherit(run.network, trial, **self.shape)
+                pool.inherit(run.network, trial, ends=self.ends)
         if self.recipe.step == "compiled":
             largest = max(batch.stop - batch.start for batch in batches(len(places), self.recipe.batch_size))
-            shape = {"side": proxy.resolution, "image_channels": self.image_channels}
-            run.program = Program(run.network, **shape, batch=largest)
+            run.program = Program(run.network, side=proxy.resolution, channels=self.ends.inputs, batch=largest)
             run.program.take(run.optimizer)
         if len(run.curve) < trial.epochs:
             for part in ("train", "valid"):
                 self.images(part, proxy.resolution)
-            values = (trial.epochs - len(run.curve)) * len(places) * self.image_channels * proxy.resolution**2
+            values = (trial.epochs - len(run.curve)) * len(places) * self.ends.inputs * proxy.resolution**2
             if self.device.type == "cpu" and (run.program is not None or values > COMPILING_PAYS):
                 self.compiles = True
                 self.augmentation(proxy)  # here, where no seconds are charged
@@ -281,12 +280,12 @@ class Trainer:
         metrics = {"val_error": run.curve[-1]["val_error"]}
         if pool is not None:
             with self.metered(leg):
-                pool.stage(run.network, trial, metrics["val_error"], **self.shape)
+                pool.stage(run.network, trial, metrics["val_error"], ends=self.ends)
         if self.judge:
             self.images("test", proxy.resolution)
             with self.kept_if_stopped(key, run, leg, at_once=True), self.metered(leg):
                 metrics["test_error"] = self.evaluate(run.network, "test", proxy.resolution, leg, run.program)[1]
-        metrics["params"] = float(self.space.params(trial.arch, proxy, **self.shape))
+        metrics["params"] = float(self.space.params(trial.arch, proxy, ends=self.ends))
         metrics["macs"] = float(self.macs(trial))
         return metrics, run.curve
 
@@ -318,8 +317,7 @@ class Trainer:
             self.space,
             trial.arch,
             trial.proxy,
-            classes=self.data.classes,
-            image_channels=self.image_channels,
+            ends=self.ends,
             seed=trial.seed,
             lean=True,
         )

@@ -201,7 +201,7 @@ class Scorer:
             device_name(self.device, threads),
             device_clock(self.device, threads),
         )
-        self.shape: dict[str, Any] = {"classes": data.classes, "image_channels": data.image_channels}
+        self.ends = data.ends
         self.minibatches: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def check(self, trial: Trial) -> None:
@@ -230,9 +230,9 @@ class Scorer:
         self.check(trial)
         if self.score in SCORES:
             self.minibatch(trial.seed, trial.proxy.resolution)
-        params, macs = (size(trial.arch, trial.proxy, **self.shape) for size in (self.space.params, self.space.macs))
+        params, macs = (size(trial.arch, trial.proxy, ends=self.ends) for size in (self.space.params, self.space.macs))
         images = {"synflow": 1}.get(self.score, self.batch_size)
-        trained = self.space.trained_macs(trial.arch, trial.proxy, **self.shape)
+        trained = self.space.trained_macs(trial.arch, trial.proxy, ends=self.ends)
         spent = PASSES.get(self.score, 0) * images * trained
         began = self.clock()
         try:
@@ -260,7 +260,7 @@ class Scorer:
             return float(macs)
         if self.score == "random":
             return float(torch.rand((), generator=generator(trial.seed, "random score", self.space.text(trial.arch))))
-        network = build(self.space, trial.arch, trial.proxy, seed=trial.seed, **self.shape)
+        network = build(self.space, trial.arch, trial.proxy, seed=trial.seed, ends=self.ends)
         layout: Any = {"memory_format": torch.channels_last}
         images, labels = self.minibatch(trial.seed, trial.proxy.resolution)
         return SCORES[self.score](network.to(self.device, **layout), images, labels)

@@ -20,7 +20,7 @@ from suite.spaces import SPACES
 from suite.spec.reading import check
 from suite.spec.run import RunSpec
 from suite.training.gradient_loop import epochs
-from suite.types import Evaluation, GradientSearch, Proxy, Searcher, Unsupported
+from suite.types import Ends, Evaluation, GradientSearch, Proxy, Searcher, Unsupported
 
 NAMES = [name for name in searchers.available() if "supernet" in searchers.load(name).needs]
 TINY = Proxy(3, channels=2, resolution=4, samples=0.05, cells=1)
@@ -67,9 +67,7 @@ def test_an_epoch_is_an_answer_with_its_cell_its_price_and_no_test_metric(name, 
         SPACES["nas_bench_201"].check(answer.trial.arch)
         assert answer.trial.proxy == TINY
         assert 0 <= answer.metrics["val_error"] <= 100
-        assert answer.metrics["params"] == SPACES["nas_bench_201"].params(
-            answer.trial.arch, TINY, classes=10, image_channels=1
-        )
+        assert answer.metrics["params"] == SPACES["nas_bench_201"].params(answer.trial.arch, TINY, ends=Ends(1, 10))
         assert answer.cost.device_s > 0
         assert answer.cost.macs > 0
         (entry,) = answer.curve

@@ -19,7 +19,7 @@ from suite.spaces import SPACES
 from suite.spaces.darts import DARTS_V1, DARTS_V2, EDGES, OPERATIONS, Genotype
 from suite.training.device import threads
 from suite.training.gradient_loop import epochs, halves
-from suite.types import BadInput, GradientSearch, Proxy
+from suite.types import BadInput, Ends, GradientSearch, Proxy
 
 NB201, CELLS = SPACES["nas_bench_201"], SPACES["darts"]
 TINY = {NB201.name: Proxy(2, 4, 8, 0.2, 1), CELLS.name: Proxy(2, 2, 8, 0.06, 3)}
@@ -44,7 +44,7 @@ def searcher(space=NB201, **options) -> DARTS:
 
 def begun(space=NB201, *, seed: int = 3, lr: float = 0.1, double: bool = False, **options) -> DARTS:
     """A search before its first step, on a supernet whose weights have momentum."""
-    supernet = Supernet(space, TINY[space.name], classes=5, image_channels=3, seed=seed)
+    supernet = Supernet(space, TINY[space.name], ends=Ends(3, 5), seed=seed)
     supernet = (supernet.double() if double else supernet).train()
     optimizer = torch.optim.SGD(supernet.parameters(), lr=lr, momentum=0.9, weight_decay=3e-4)
     search = searcher(space, **options)

@@ -14,7 +14,7 @@ from suite.networks.learner import Batch, Learner
 from suite.networks.supernet import Supernet
 from suite.spaces import SPACES
 from suite.training.device import threads
-from suite.types import BadInput, GradientSearch, Proxy
+from suite.types import BadInput, Ends, GradientSearch, Proxy
 
 NB201 = SPACES["nas_bench_201"]
 TINY = Proxy(5, 4, 8, 0.2, 1)
@@ -27,7 +27,7 @@ def one_thread():
 
 
 def begun(method=GDAS, **options):
-    supernet = Supernet(NB201, TINY, classes=5, image_channels=3, seed=3).train()
+    supernet = Supernet(NB201, TINY, ends=Ends(3, 5), seed=3).train()
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.1, momentum=0.9)
     search = method(NB201, TINY, np.random.default_rng(0), **options)
     search.begin(Learner(supernet, optimizer, seed=3), epochs=5)
@@ -46,7 +46,7 @@ def test_a_draw_is_the_network_of_its_operations():
     supernet, x = search.learner.supernet, batch(0).images
     alone = supernet.standalone(arch)
     torch.testing.assert_close(supernet.mix(drawn, mask)(x), alone(x))
-    assert supernet.computed_macs() == NB201.macs(arch, TINY, classes=5)
+    assert supernet.computed_macs() == NB201.macs(arch, TINY, ends=Ends(3, 5))
 
 
 def test_operations_are_drawn_by_the_softmax_of_the_logits_at_any_temperature():

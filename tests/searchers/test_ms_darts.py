@@ -20,7 +20,7 @@ from suite.networks.learner import Batch, Learner
 from suite.networks.supernet import Supernet
 from suite.spaces import SPACES, SearchSpace
 from suite.training.gradient_loop import epochs, recommendations
-from suite.types import BadInput, GradientSearch, Proxy
+from suite.types import BadInput, Ends, GradientSearch, Proxy
 
 NB201 = SPACES["nas_bench_201"]
 IMAGES = Path(__file__).resolve().parents[3] / "shared" / "data" / "images"
@@ -44,7 +44,7 @@ def trace(searcher: MSDARTS | DARTS, folder: Path, proxy: Proxy = TINY, seed: in
 
 def begun(searcher: MSDARTS, seed: int = 0) -> MSDARTS:
     """A searcher before its first step, and what the loop would hand it."""
-    supernet = Supernet(searcher.space, searcher.proxy, classes=10, image_channels=1, seed=seed)
+    supernet = Supernet(searcher.space, searcher.proxy, ends=Ends(1, 10), seed=seed)
     weights = torch.optim.SGD(supernet.parameters(), 0.025, momentum=0.9)
     searcher.begin(Learner(supernet, weights, seed=seed), searcher.proxy.epochs)
     searcher.epoch(0)

@@ -34,7 +34,7 @@ from suite.networks.supernet import Supernet
 from suite.spaces import SPACES, SearchSpace
 from suite.spaces import darts as darts_space
 from suite.training.gradient_loop import epochs
-from suite.types import BadInput, Evaluation, GradientSearch, Proxy, Unsupported
+from suite.types import BadInput, Ends, Evaluation, GradientSearch, Proxy, Unsupported
 
 TOY = torch.tensor([0.3, -0.5, 0.1], dtype=torch.float64)
 TOY_SLOPES = torch.tensor([1.0, 2.5, 0.2], dtype=torch.float64)
@@ -63,7 +63,7 @@ def trace(searcher: SNAS, folder: Path, seed: int = 0) -> tuple[Any, ...]:
 @functools.cache
 def network(space: SearchSpace, proxy: Proxy, seed: int) -> Supernet:
     """One supernet for all tests that look at the logits only, whatever its weights have become."""
-    return Supernet(space, proxy, classes=10, image_channels=1, seed=seed)
+    return Supernet(space, proxy, ends=Ends(1, 10), seed=seed)
 
 
 def begun(searcher: SNAS, seed: int = 0) -> SNAS:

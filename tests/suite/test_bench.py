@@ -7,9 +7,9 @@ import sys
 from dataclasses import replace
 
 import pytest
-from suite.training.trainer import BACKWARD
 
 from suite import bench, cli
+from suite.training.trainer import BACKWARD
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,6 @@ from helpers.harness import (
     toy_table,
     write_spec,
 )  # fmt: skip
-from suite.training.trainer import Trainer
 
 from suite import commands as jobs
 from suite.records.log import Log
@@ -39,6 +38,7 @@ from suite.spaces import SPACES
 from suite.spec.reading import load
 from suite.spec.run import RunSpec
 from suite.spec.study import StudySpec
+from suite.training.trainer import Trainer
 
 TIMEOUT_S = 300
 NAS_BENCH_201 = SPACES["nas_bench_201"]

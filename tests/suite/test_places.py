@@ -15,7 +15,6 @@ import pytest
 import torch
 from helpers.harness import live_content, rows, write_spec
 from helpers.standins import Crowded, Vanishing
-from suite.training.trainer import Trainer
 
 from suite import cli
 from suite import commands as jobs
@@ -25,6 +24,7 @@ from suite.spaces import SPACES
 from suite.spec.reading import load as load_spec
 from suite.spec.run import RunSpec
 from suite.training.device import DeviceLost
+from suite.training.trainer import Trainer
 from suite.types import BadInput, Proxy, Trial, Unsupported
 from suite.workers import processes as engines
 from suite.workers.processes import Place, Processes, pick_places
@@ -148,7 +148,7 @@ def test_alone_and_out_of_memory_is_the_networks_failure(standing, tmp_path):
 
 
 def test_one_that_is_alone_anyway_is_believed_at_once(standing, tmp_path, monkeypatch):
-    monkeypatch.setattr("standins.WAIT_S", 0.0)
+    monkeypatch.setattr("helpers.standins.WAIT_S", 0.0)
     (tmp_path / f"attempts {OTHER}").touch()
     live = standing(gpu(0, 2), space=Crowded(tmp_path, {OTHER: 2.0}))
     (giant,) = live.evaluate([Trial(OTHER, TINY)])
@@ -213,7 +213,7 @@ def test_a_device_that_does_not_answer_after_a_failure_is_lost_in_one_line(digit
     def failing(*arguments):
         raise RuntimeError("CUDA error: unspecified launch failure")
 
-    monkeypatch.setattr("suite.training.device.free", lost)
+    monkeypatch.setattr("suite.training.trainer.free", lost)
     monkeypatch.setattr(Trainer, "epoch", failing)
     with pytest.raises(DeviceLost, match=r"does not answer any more .*; the same command goes on once it does") as end:
         serial(digits, [Trial(GOOD, TINY)])

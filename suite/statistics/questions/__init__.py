@@ -1,4 +1,4 @@
-"""What a study's numbers say: one module a question, on arrays or on `scores.csv` and `consistency.csv`.
+"""The questions that a study answers: one module each, on arrays or on `scores.csv` and `consistency.csv`.
 
     taus         taus of many proxies on the same networks, with their covariances
     grid         a study read back from its files

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from suite.statistics.measures import Interval, kendall_tau, of_perfect
+from suite.statistics.bootstrap import Interval
+from suite.statistics.chance import of_perfect
+from suite.statistics.measures import kendall_tau
 from suite.statistics.questions.taus import WHOLE_UP_TO, Floats, column, covariances, kernel, unbias
 from suite.types import BadInput
 
@@ -29,7 +31,7 @@ PERFECT = math.inf
 
 @dataclass(frozen=True)
 class Check:
-    """How well agreement with a mean of runs is foretold from single pairs of runs."""
+    """A check of the ceiling: agreement with a mean of runs, predicted from single pairs of runs."""
 
     predicted: float
     measured: float
@@ -157,7 +159,7 @@ def _runs(full: npt.ArrayLike) -> Floats:
 
 
 def _variance(views: list[tuple[npt.NDArray[np.intp], Floats, Floats]], n: int) -> float:
-    """Of the mean tau of the views; each sees some of the n networks."""
+    """Interval of the mean tau of the views; each sees some of the n networks."""
     if all(len(rows) == n for rows, _, _ in views):
         jackknife, unbiased = (float(c.mean()) for c in covariances([(x, y) for _, x, y in views]))
     elif n <= WHOLE_UP_TO:

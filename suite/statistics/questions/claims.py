@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from suite.statistics.measures import widened
+from suite.statistics.paired import widened
 from suite.statistics.questions.factors import EXPONENTS
 from suite.statistics.questions.taus import Errors, Floats, checked, taus
 from suite.types import BadInput, Proxy
@@ -41,14 +41,14 @@ class Claim:
     verdict: str
     """supported | contradicted | undecided | not testable on this grid."""
     value: float
-    """What the statistic is: `measured`. nan if not testable."""
+    """Value of the statistic that `measured` names; nan if it is not testable."""
     low: float
     high: float
     measured: str
     pairs: tuple[tuple[str, str], ...]
     """Proxies compared: the one that the claim says ranks better first."""
     n: int
-    """Networks."""
+    """Number of networks compared."""
 
     def __str__(self) -> str:
         if self.verdict == NOT_TESTABLE:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from suite.statistics.measures import Interval, compare, kendall_tau
+from suite.statistics.bootstrap import Interval
+from suite.statistics.measures import kendall_tau
+from suite.statistics.paired import compare
 from suite.statistics.questions.taus import Errors, checked
 from suite.types import BadInput, nearest
 
@@ -26,7 +28,7 @@ class Difference:
     gain: Interval
     """tau_a - tau_b, for this pair alone."""
     p: float
-    """Of a difference of 0, two-sided; below 1 - level exactly where `gain` leaves out 0."""
+    """Two-sided p-value of no difference; below 1 - level exactly where `gain` excludes 0."""
     p_holm: float
     """The same for the whole family: the chance that any of its differences is found by mistake stays below."""
 
@@ -44,7 +46,7 @@ def differences(
 ) -> list[Difference]:  # fmt: skip
     """Every pair of proxies, or every proxy against one of them.
 
-    Each pair is a `suite.statistics.measures.compare`, all with the same draws of networks. The p-value inverts its
+    Each pair is a `suite.statistics.paired.compare`, all with the same draws of networks. The p-value inverts its
     interval: Student's t with n - 1 degrees of freedom. A grid of 40 proxies has 780 pairs: with a reference the family
     is small, and so is Holm's price for it.
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from suite.statistics.measures import Interval, widened
+from suite.statistics.bootstrap import Interval
+from suite.statistics.paired import widened
 from suite.statistics.questions.differences import holm, p_value
 from suite.statistics.questions.taus import Errors, Floats, taus
 from suite.types import BadInput, Proxy
@@ -35,7 +36,7 @@ EXPONENTS = {"epochs": 1.0, "channels": 2.0, "resolution": 2.0, "samples": 1.0, 
 
 @dataclass(frozen=True)
 class Effect:
-    """What cutting one factor does, all else at the middle of the grid."""
+    """The effect of cutting one factor, all else at the middle of the grid."""
 
     factor: str
     slope: Interval
@@ -50,7 +51,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Factors:
-    """The fitted model."""
+    """The fitted model with its standard errors."""
 
     terms: tuple[str, ...]
     """"base", factors, then products such as "epochs x samples"."""
@@ -63,7 +64,7 @@ class Factors:
     more_p_holm: Mapping[tuple[str, str], float]
     """Holm over all pairs, because which factor comes first was seen in the same data."""
     r_squared: float
-    """Of the weighted regression: how much of z the model says."""
+    """R squared of the weighted regression: the share of z that the model explains."""
     middle: Mapping[str, float]
     """The setting that the effects hold at: the geometric mean of each factor over the grid."""
     dropped: tuple[str, ...]

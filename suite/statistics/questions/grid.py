@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FULL = "full"
-"""What `scores.csv` calls the full setting."""
+"""The name of the full setting in `scores.csv`."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Grid:
     errors: Mapping[str, Floats]
     """Proxy -> validation errors, shape (n,) [%]; inf for a failed training."""
     truth: Floats
-    """What the judge says of full training, shape (n,) [%]."""
+    """The judge's errors after full training, shape (n,) [%]."""
     judged: Floats
     """The same run by run, shape (n, seeds)."""
     device_s: Mapping[str, float]
     """Mean seconds a network, of each proxy and of "full"; nan: not known."""
     settings: Mapping[str, Proxy] = field(default_factory=dict)
-    """Of the proxies that are trainings; a score of an untrained network has none."""
+    """Settings of the proxies that are trainings; a score of an untrained network has none."""
 
 
 def read(folder: Path, **which: Any) -> Grid:
@@ -121,7 +121,7 @@ def from_frames(
 
 
 def settings(consistency: pd.DataFrame) -> dict[str, Proxy]:
-    """What the proxies' names mean; names without epochs (scores of untrained networks) are left out.
+    """The settings that the proxies' names stand for; names without epochs (scores of untrained networks) are left out.
 
     >>> import pandas as pd
     >>> settings(pd.DataFrame({"proxy": ["a"], "epochs": [9], "channels": [4], "resolution": [8], "samples": [0.5]}))

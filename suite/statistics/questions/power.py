@@ -1,4 +1,4 @@
-"""How many networks it takes to tell two proxies apart.
+"""Power: the number of networks that it takes to tell two proxies apart.
 
 The variance of a difference of taus falls with the number of networks: one part as 1 / N, from networks that suit one
 proxy better, one as 1 / N^2, from single pairs. Both are read off pilot data, and with them the chance that the test of
@@ -21,7 +21,7 @@ MOST = 10**6
 
 @dataclass(frozen=True)
 class Pilot:
-    """What a pilot says about the difference of two proxies."""
+    """A pilot's estimate of the difference of two proxies."""
 
     difference: float
     """tau of the first minus tau of the second."""
@@ -31,7 +31,7 @@ class Pilot:
     n: int
 
     def variance(self, n: int) -> float:
-        """Of the difference on n networks."""
+        """Standard error of the difference on n networks."""
         return self.by_network / n + self.by_pair / n**2
 
 

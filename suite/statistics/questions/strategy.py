@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from suite.statistics.measures import Interval, perfect_by_luck
+from suite.statistics.bootstrap import Interval
+from suite.statistics.chance import perfect_by_luck
 from suite.statistics.questions.differences import holm, p_value
 from suite.statistics.questions.grid import FULL
 from suite.statistics.questions.taus import Errors, Floats, column, taus
@@ -53,7 +54,7 @@ def separable_front(
     """The proxies that no cheaper (or as cheap) one is *known* to beat: a longer list than `front`, and an honest one.
 
     A proxy goes only if the paired difference of taus to one that costs no more is found above 0, one-sided, Holm over
-    all such pairs. On 3 networks none goes, on a few more hardly one (`suite.statistics.measures.widened`).
+    all such pairs. On 3 networks none goes, on a few more hardly one (`suite.statistics.paired.widened`).
 
     Args:
         errors: Each proxy's errors, shape (n,) [%]; inf for a failed training.
@@ -187,7 +188,7 @@ class Strategy:
         return ", ".join([first.replace(" at ", " at stage "), *rest])
 
     def cost(self, seconds: npt.ArrayLike) -> float:
-        """Of the whole strategy; a network pays only for what a stage adds.
+        """Cost of the whole strategy; a network pays only for what a stage adds.
 
         Args:
             seconds: Cumulative cost of a network up to each stage, shape (stages,) [s].
@@ -208,21 +209,21 @@ class Advice:
     """The strategy recommended for a budget, and what it was worth on networks that the choice did not see."""
 
     strategy: Strategy
-    """Chosen on all networks."""
+    """The strategy that is best on all networks."""
     flat: Strategy
     """The best flat strategy of the same budget, chosen likewise."""
     cost: float
-    """Of `strategy` [s]; full training of the pick not included."""
+    """Device seconds of `strategy`; full training of the pick is not included."""
     flat_cost: float
     regret: Interval
     """Expected regret [percentage points] on unseen networks of what the procedure recommends."""
     flat_regret: Interval
     saved: Interval
-    """`flat_regret` - `regret`, paired."""
+    """Paired difference of `flat_regret` and `regret`, in percentage points."""
     pool: int
     """Networks that regret is measured against the best of: half of those recorded."""
     chosen: Mapping[str, int]
-    """How often each strategy was recommended, over the splits: one that is rarely chosen again was chosen by luck."""
+    """Share of the splits that recommend each strategy: one that is rarely chosen again was chosen by luck."""
 
     def __str__(self) -> str:
         verdict = "better" if self.saved.low > 0 else "worse" if self.saved.high < 0 else "not told apart"
@@ -352,7 +353,7 @@ def recommend(
         return [float(_simulate(one, curves, y, pools).mean()) for one in among]
 
     def best(rows: npt.NDArray[np.intp]) -> tuple[Strategy, Strategy]:
-        """Of all, and of the flat ones, which come first; of equals the cheapest."""
+        """The best of all strategies and the best flat one; flat ones come first, ties go to the cheapest."""
         pools = rows[rng.integers(0, len(rows), (draws, pool))]  # the same for all: what they have in common cancels
         found = list(zip(regrets(options, pools), (option.cost(paid) for option in options), options, strict=True))
         first, flat_first = (min(among, key=lambda one: one[:2]) for among in (found, found[:flats]))

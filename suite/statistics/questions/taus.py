@@ -3,7 +3,7 @@
 All taus of a study share their networks, so no two are independent: a difference, a mean or a slope over proxies needs
 covariances. A tau-b is, to first order, a sum over pairs of networks of a kernel that is known from the data; sums of
 the kernels give the covariances in closed form (the limit of a bootstrap over networks, without its draws). For few
-networks it counts the noise of single pairs twice, as `suite.statistics.measures.compare` does with its draws after its
+networks it counts the noise of single pairs twice, as `suite.statistics.paired.compare` does with its draws after its
 correction: an unbiased variance is itself too noisy for a test of many differences. Tests hold the two together.
 """
 
@@ -17,7 +17,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from suite.statistics.measures import Interval, by_chance, kendall_tau, widened
+from suite.statistics.bootstrap import Interval
+from suite.statistics.chance import by_chance
+from suite.statistics.measures import kendall_tau
+from suite.statistics.paired import widened
 from suite.types import BadInput
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -44,11 +47,11 @@ class Taus:
 
     @property
     def chance(self) -> float:
-        """That a random order is right throughout: nothing here is surer, see `suite.statistics.measures.widened`."""
+        """That a random order is right throughout: nothing here is surer, see `suite.statistics.paired.widened`."""
         return by_chance(self.sizes)
 
     def covariance(self, contrasts: npt.ArrayLike) -> Floats:
-        """Of linear combinations of the taus.
+        """Covariance of linear combinations of the taus.
 
         Args:
             contrasts: Shape (k, proxies).
@@ -174,7 +177,7 @@ def unbias(jackknife: Floats, single: Floats, n: int) -> Floats:
 
 
 def kernel(x: Floats, y: Floats) -> Floats:
-    """What each ordered pair of networks adds to tau-b, to first order, shape (n, n)."""
+    """Each ordered pair's share of tau-b, to first order, shape (n, n)."""
     a, b = (np.sign(r[:, None] - r) for r in (_ranks(x), _ranks(y)))
     in_x, in_y = np.abs(a), np.abs(b)
     scale, ratio = np.sqrt(in_x.sum() * in_y.sum()), np.sqrt(in_y.sum() / in_x.sum())

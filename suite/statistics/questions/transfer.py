@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from suite.statistics.measures import Interval, bootstrap
+from suite.statistics.bootstrap import Interval, bootstrap
 from suite.statistics.questions.grid import FULL, Grid
 from suite.statistics.questions.taus import Floats, taus
 from suite.types import BadInput
@@ -23,7 +23,7 @@ FACTORS = ("epochs", "channels", "resolution", "samples", "cells")
 
 @dataclass(frozen=True)
 class Transfer:
-    """How the taus of matching proxies in two places go together."""
+    """Agreement of the taus of matching proxies in two places."""
 
     here: str
     there: str
@@ -168,7 +168,7 @@ def _ends(interval: Interval) -> tuple[float, float, float]:
 
 
 def _pearson(z: Floats, draws: int, rng: np.random.Generator, level: float) -> Interval:
-    """Of two rows, with percentiles over draws of columns; draws with equal values throughout are left out."""
+    """Rank correlation of two rows, with percentiles over draws of columns; draws without variation are left out."""
     count = z.shape[1]
     rows = rng.integers(0, count, (draws, count))
     x, y = (row[rows] - row[rows].mean(1, keepdims=True) for row in z)

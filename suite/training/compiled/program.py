@@ -100,11 +100,11 @@ class Program:
     Args:
         network: A stand-alone network of NAS-Bench-201 on the CPU, in float32; it is read, and written by `give`.
         side: Of the images [pixels].
-        image_channels: Of the images.
+        channels: Of the images.
         batch: Most images at once.
     """
 
-    def __init__(self, network: nn.Module, *, side: int, image_channels: int, batch: int) -> None:
+    def __init__(self, network: nn.Module, *, side: int, channels: int, batch: int) -> None:
         assert isinstance(network, Network)
         kernels.ready()
         self.network, self.blocks, self.batch = network, -(-batch // LANES), batch
@@ -113,7 +113,7 @@ class Program:
         self.gradients: dict[tuple[int, int, int], int] = {}
         self.taps: dict[tuple[tuple[int, int], ...], int] = {}
         self.forget()
-        self.images = Value(self.room(image_channels * (side + 2) ** 2 * LANES), image_channels, side, side, False)
+        self.images = Value(self.room(channels * (side + 2) ** 2 * LANES), channels, side, side, False)
         self.last = self.build()
         forward = self.packs + self.forward
         known = len(self.packs)
@@ -233,6 +233,7 @@ class Program:
                 self.release(before)
         z = self.new(x)
         self.norm(x, network.norm, z, adds=False)
+        assert isinstance(network.classifier, nn.Linear), "its head is pooled"
         self.classifier = self.weight(network.classifier.weight)
         self.weight(network.classifier.bias)
         return z

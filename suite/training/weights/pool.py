@@ -28,7 +28,7 @@ from suite.networks import build
 from suite.networks.blocks import Block, Key, blocks
 from suite.records.journal import Journal
 from suite.spaces import SearchSpace
-from suite.types import JSON, BadInput, KendallError, Proxy, Trial
+from suite.types import JSON, BadInput, Ends, KendallError, Proxy, Trial
 
 VERSION = 1
 MAGIC = b"kendall weights 1 "
@@ -60,8 +60,7 @@ class KnowledgePool:
         folder: Made if there is none.
         space: Whose blocks; a pool holds one space's.
         proxy: Of the networks that fill it at its beginning.
-        classes: Likewise.
-        image_channels: Likewise.
+        ends: Likewise.
         run: All that this search depends on: the same name goes on where it was.
 
     Raises:
@@ -69,13 +68,11 @@ class KnowledgePool:
         Unsupported: The networks of the space are not taken apart in blocks.
     """
 
-    def __init__(
-        self, folder: Path, space: SearchSpace, proxy: Proxy, *, classes: int, image_channels: int, run: str
-    ) -> None:
-        blocks(space, space.at(0), proxy, classes=classes, image_channels=image_channels)  # refused before it is made
+    def __init__(self, folder: Path, space: SearchSpace, proxy: Proxy, *, ends: Ends, run: str) -> None:
+        blocks(space, space.at(0), proxy, ends=ends)  # refused before it is made
         self.open(folder, space, run)
         if self.first is None:
-            self.fill(proxy, classes=classes, image_channels=image_channels)
+            self.fill(proxy, ends=ends)
             self.journal.append([{"run": run, "begins": self.latest}])
         assert self.first is not None
         self.trained_before = len({entry.file for entry in self.entries(self.first).values() if entry.trained})
@@ -260,7 +257,7 @@ class KnowledgePool:
 
     # What a trial gets and gives
 
-    def fill(self, proxy: Proxy, *, classes: int, image_channels: int) -> None:
+    def fill(self, proxy: Proxy, *, ends: Ends) -> None:
         """Initial weights of every operation at every position that has none, so that there always is a donor."""
         held = {(key[0], key[1], key[8]) for key in self.entries(self.latest)}
         entries = []
@@ -269,16 +266,16 @@ class KnowledgePool:
             try:
                 missing = [
                     block
-                    for block in blocks(self.space, arch, proxy, classes=classes, image_channels=image_channels)
+                    for block in blocks(self.space, arch, proxy, ends=ends)
                     if (block.position, block.op, block.stride) not in held
                 ]
                 if not missing:
                     continue
-                network = build(self.space, arch, proxy, classes=classes, image_channels=image_channels, seed=0)
+                network = build(self.space, arch, proxy, ends=ends, seed=0)
             except KendallError:  # no architecture of the space, or none of this proxy
                 continue
             content = [(block.key, taken(block, network.state_dict())) for block in missing]
-            file = f"{SEEDS}-{digest(repr((proxy, classes, image_channels, arch)))}.pt"
+            file = f"{SEEDS}-{digest(repr((proxy, ends.outputs, ends.inputs, arch)))}.pt"
             sha256 = self.write(file, math.inf, content)
             entries += [[*key, file, sha256] for key, _ in content]
             held |= {(block.position, block.op, block.stride) for block in missing}
@@ -293,20 +290,20 @@ class KnowledgePool:
         """
         return best(block, self.entries(self.version).values())
 
-    def inherit(self, network: nn.Module, trial: Trial, *, classes: int, image_channels: int) -> None:
+    def inherit(self, network: nn.Module, trial: Trial, *, ends: Ends) -> None:
         """Give a network, as it was built for `trial`, the weights of its blocks' donors.
 
         Raises:
             BadInput: A file of weights is missing or damaged.
         """
         state, held = network.state_dict(), self.entries(self.version)
-        for block in blocks(self.space, trial.arch, trial.proxy, classes=classes, image_channels=image_channels):
+        for block in blocks(self.space, trial.arch, trial.proxy, ends=ends):
             entry = best(block, held.values())
             self.hits[entry is not None] += 1
             if entry is not None:
                 transfer(self.layers(entry), block, state)
 
-    def stage(self, network: nn.Module, trial: Trial, val_error: float, *, classes: int, image_channels: int) -> None:
+    def stage(self, network: nn.Module, trial: Trial, val_error: float, *, ends: Ends) -> None:
         """Keep what a network has learnt for the next commit; on disk on return.
 
         Blocks that took no part in the training, on edges that do not reach the output, are left out.
@@ -319,7 +316,7 @@ class KnowledgePool:
         if number < len(done) and file in done[number]["networks"]:
             return  # it was committed, and is trained again since its answer was lost
         state, idle = network.state_dict(), unmoved(network)
-        every = blocks(self.space, trial.arch, trial.proxy, classes=classes, image_channels=image_channels)
+        every = blocks(self.space, trial.arch, trial.proxy, ends=ends)
         moved = [block for block in every if not took_no_part(block, state, idle)]
         self.write(file, val_error, [(block.key, taken(block, state)) for block in moved])
 

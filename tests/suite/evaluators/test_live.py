@@ -9,7 +9,7 @@ import suite.networks.nas_bench_201 as nas_bench_201
 from suite.data.images import ImageData, load
 from suite.evaluators.live import LiveEvaluator
 from suite.spaces import SPACES
-from suite.types import BadInput, Evaluator, Proxy, Trial, Unsupported
+from suite.types import BadInput, Ends, Evaluator, Proxy, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
 GOOD, OTHER, NONE = (3, 2, 1, 1, 4, 2), (1, 1, 2, 0, 3, 1), (0,) * 6
@@ -54,7 +54,7 @@ def test_it_learns_and_a_cell_of_zeros_does_not(live):
     good, none = live().evaluate([Trial(GOOD, Proxy(4, 8, 8, cells=1)), Trial(NONE, Proxy(4, 8, 8, cells=1))])
     assert good.metrics["val_error"] < 25
     assert 85 < none.metrics["val_error"] < 95
-    assert good.metrics["params"] == SPACE.params(GOOD, Proxy(4, 8, 8, cells=1), image_channels=1)
+    assert good.metrics["params"] == SPACE.params(GOOD, Proxy(4, 8, 8, cells=1), ends=Ends(1, 10))
 
 
 def test_resuming_equals_training_through_bit_for_bit(live, tmp_path):
@@ -351,6 +351,6 @@ def test_cuda_learns_resumes_and_measures_like_the_cpu(live, tmp_path):
     assert answers[0].cost.device == torch.cuda.get_device_name(0)
     (cpu,) = live(view="judge").evaluate([whole])
     assert answers[0].cost.macs + answers[1].cost.macs - cpu.cost.macs == pytest.approx(
-        len(load("digits").test_labels) * SPACE.macs(GOOD, TINY, image_channels=1)
+        len(load("digits").test_labels) * SPACE.macs(GOOD, TINY, ends=Ends(1, 10))
     )
     assert answers[1].metrics["val_error"] == pytest.approx(cpu.metrics["val_error"], abs=15)

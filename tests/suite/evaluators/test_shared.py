@@ -18,7 +18,7 @@ from suite.search import Budget, run
 from suite.spaces import SPACES
 from suite.training.device import threads
 from suite.training.supernet import SupernetTrainer
-from suite.types import BadInput, Evaluator, Proxy, Trial, Unsupported
+from suite.types import BadInput, Ends, Evaluator, Proxy, Trial, Unsupported
 
 NB201, DARTS = SPACES["nas_bench_201"], SPACES["darts"]
 TINY = Proxy(epochs=3, channels=4, resolution=8, samples=0.2, cells=1)
@@ -67,7 +67,7 @@ def told(curve):
 @pytest.mark.parametrize(("space", "proxy"), [(NB201, TINY), (DARTS, SMALL)], ids=["nas_bench_201", "darts"])
 @pytest.mark.parametrize("weights", [None, 0.2], ids=["paths", "mixture"])
 def test_a_training_cut_off_and_gone_on_with_is_the_training_in_one_go(space, proxy, weights, digits, tmp_path):
-    shape = Supernet(space, proxy, classes=10, image_channels=1, seed=0).shape
+    shape = Supernet(space, proxy, ends=Ends(1, 10), seed=0).shape
     options = {"recipe": RECIPE, "device": "cpu", "weights": None if weights is None else torch.full(shape, weights)}
     whole = SupernetTrainer(space, digits, checkpoints=tmp_path / "whole", **options).train(proxy, seed=1)
     half = SupernetTrainer(space, digits, checkpoints=tmp_path / "parts", **options).train(proxy, seed=1, epochs=1)
@@ -102,7 +102,7 @@ def test_the_cost_of_paths_is_that_of_the_networks_drawn(digits, tmp_path):
     trained = SupernetTrainer(NB201, digits, recipe=RECIPE, device="cpu", checkpoints=tmp_path).train(proxy, seed=5)
     images = round(0.2 * len(digits.train_labels))
     drawn = [NB201.sample(np.random.default_rng((5, 0, number))) for number in range(math.ceil(images / 32))]
-    macs = [NB201.macs(arch, proxy, image_channels=1) for arch in drawn]
+    macs = [NB201.macs(arch, proxy, ends=Ends(1, 10)) for arch in drawn]
     assert 3 * 32 * sum(macs[:-1]) < trained.cost.macs <= 3 * 32 * sum(macs) + 3 * 32 * max(macs)
 
 
@@ -140,8 +140,8 @@ def test_it_is_an_evaluator(shared, trained):
     assert evaluator.stages(trained.supernet.proxy) == (12,)
     (answer,) = evaluator.evaluate(at_its_end(trained, GOOD))
     assert list(answer.metrics) == ["val_error", "params", "macs"]
-    assert answer.metrics["params"] == NB201.params(GOOD, TINY, image_channels=1)
-    macs = NB201.macs(GOOD, TINY, image_channels=1)
+    assert answer.metrics["params"] == NB201.params(GOOD, TINY, ends=Ends(1, 10))
+    macs = NB201.macs(GOOD, TINY, ends=Ends(1, 10))
     assert answer.metrics["macs"] == macs
     assert answer.cost.macs == macs * 360
     assert answer.cost.device_s > 0
@@ -170,7 +170,7 @@ def test_a_score_depends_on_its_architecture_alone_and_leaves_the_supernet_alone
 def test_batch_statistics_are_those_of_a_supernet_without_running_ones(shared, trained, digits):
     supernet = trained.supernet
     without = Supernet(
-        NB201, supernet.proxy, classes=10, image_channels=1, seed=0, norms=replace(supernet.norms, statistics="batch")
+        NB201, supernet.proxy, ends=Ends(1, 10), seed=0, norms=replace(supernet.norms, statistics="batch")
     )
     without.load_state_dict(supernet.state_dict(), strict=False)
     for statistics in ("batch", "recalibrated"):
@@ -221,7 +221,7 @@ def test_seeds_are_supernets(trained, digits, tmp_path):
 
 
 def test_weights_that_are_not_numbers_fail_with_a_reason(digits):
-    supernet = Supernet(NB201, TINY, classes=10, image_channels=1, seed=0)
+    supernet = Supernet(NB201, TINY, ends=Ends(1, 10), seed=0)
     with torch.no_grad():
         supernet.network.classifier.weight.fill_(math.nan)
     (answer,) = SharedEvaluator(supernet, digits, device="cpu").evaluate([Trial(GOOD, TINY)])
@@ -261,7 +261,7 @@ def test_options_are_checked(shared, options, says):
 def test_supernets_and_data_must_belong_together(trained, digits):
     with pytest.raises(BadInput, match="no supernet was given"):
         SharedEvaluator([], digits)
-    grey = Supernet(NB201, TINY, classes=10, image_channels=3, seed=0)
+    grey = Supernet(NB201, TINY, ends=Ends(3, 10), seed=0)
     with pytest.raises(BadInput, match="10 classes and 3 channels cannot look at digits, which has 10 and 1"):
         SharedEvaluator(grey, digits)
 

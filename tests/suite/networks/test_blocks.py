@@ -8,10 +8,10 @@ import pytest
 from suite.networks import build
 from suite.networks.blocks import BLOCKS, blocks
 from suite.spaces import SPACES
-from suite.types import BadInput, Proxy, Unsupported
+from suite.types import BadInput, Ends, Proxy, Unsupported
 
 MNAS, NB201 = SPACES["mnas"], SPACES["nas_bench_201"]
-SHAPE = {"classes": 7, "image_channels": 3}
+SHAPE = {"ends": Ends(3, 7)}
 every_space = pytest.mark.parametrize("space", [SPACES[name] for name in BLOCKS], ids=BLOCKS)
 
 

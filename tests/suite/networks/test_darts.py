@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.numeric import close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -34,7 +35,7 @@ from suite.spaces.darts import (
     Genotype,
 )
 from suite.training.device import threads
-from suite.types import BadInput, Proxy, Trial, Unsupported
+from suite.types import BadInput, Ends, Proxy, Trial, Unsupported
 
 PLAIN, ECO, ALL, EDGEWISE = DARTS(), DARTSEcoNAS(), DARTSEcoNAS("all"), DARTSEdges()
 FOUR = (PLAIN, ECO, ALL, EDGEWISE)
@@ -71,7 +72,7 @@ def test_published_cells_have_their_parameters(genotype, channels, params):
     proxy = replace(FULL, channels=channels)
     assert genotype.params(proxy) == params
     with torch.device("meta"):
-        network = from_genotype(genotype, proxy, classes=10, image_channels=3)
+        network = from_genotype(genotype, proxy, ends=Ends(3, 10))
     assert sum(weight.numel() for weight in network.parameters()) == params
 
 
@@ -259,7 +260,7 @@ def counted_macs(network, image_channels, side):
     ],
 )
 def test_modules_have_the_parameters_and_multiply_adds_of_the_formula(space, proxy, classes, image_channels):
-    rng, shape = np.random.default_rng(0), {"classes": classes, "image_channels": image_channels}
+    rng, shape = np.random.default_rng(0), {"ends": Ends(image_channels, classes)}
     for _ in range(1 if proxy.cells is None else 2):
         arch = space.sample(rng)
         network = build(space, arch, proxy, **shape, seed=None)
@@ -269,7 +270,7 @@ def test_modules_have_the_parameters_and_multiply_adds_of_the_formula(space, pro
 
 def test_the_output_is_that_of_the_paper_written_out_by_hand():
     proxy = Proxy(1, channels=4, resolution=8, cells=4)
-    network = build(PLAIN, PLAIN.parse(PASTED_V2), proxy, classes=5, image_channels=3, seed=3).train()
+    network = build(PLAIN, PLAIN.parse(PASTED_V2), proxy, ends=Ends(3, 5), seed=3).double().train()
     weights = dict(network.named_parameters())
 
     def norm(x, name):  # batch statistics
@@ -309,7 +310,7 @@ def test_the_output_is_that_of_the_paper_written_out_by_hand():
         two = largest(a) + largest(b)
         return torch.cat([two, largest(b) + two, largest(a) + two, largest(b) + two], 1)
 
-    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
     before = last = norm(conv(images, "stem", padding=1), "stem_norm")
     for place, cell in enumerate([normal, reduction, reduction, normal]):  # 4 // 3 and 8 // 3
         larger = before.shape[-1] > last.shape[-1]
@@ -317,13 +318,13 @@ def test_the_output_is_that_of_the_paper_written_out_by_hand():
         b = relu_conv_norm(last, f"cells.{place}.preprocess1")
         before, last = last, cell(a, b, f"cells.{place}")
     expected = last.mean((2, 3)) @ weights["classifier.weight"].T + weights["classifier.bias"]
-    torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4)
+    close(network(images), expected)
 
 
 def test_a_second_operation_on_one_input_has_weights_of_its_own():
     proxy = Proxy(1, 4, 8, cells=3)
     with torch.device("meta"):
-        network = from_genotype(ECONAS, proxy, classes=10, image_channels=3)
+        network = from_genotype(ECONAS, proxy, ends=Ends(3, 10))
     names = {name for name, _ in network.named_parameters() if name.startswith("cells.0.")}
     assert {"cells.0.edge5.sep_conv_3x3.0.depthwise.weight", "cells.0.again5.sep_conv_3x3.0.depthwise.weight"} <= names
     assert {"cells.0.edge4.sep_conv_5x5.0.norm.weight", "cells.0.again4.dil_conv_3x3.norm.weight"} <= names
@@ -332,7 +333,7 @@ def test_a_second_operation_on_one_input_has_weights_of_its_own():
 def test_drop_path_is_off_and_never_drops_what_is_handed_on():
     proxy, images = Proxy(1, 4, 8, cells=3), torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     skips = replace(DARTS_V2, normal=tuple(("skip_connect", start) for start in (0, 1) * 4))
-    network = from_genotype(skips, proxy, classes=10, image_channels=3).train()
+    network = from_genotype(skips, proxy, ends=Ends(3, 10)).train()
     cell, seen = network.cells[0], []
     cell.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
     network(images)
@@ -343,13 +344,13 @@ def test_drop_path_is_off_and_never_drops_what_is_handed_on():
     network.drop_path.probability = 0.0
     assert torch.equal(network(images), evaluated)
 
-    network = from_genotype(DARTS_V2, proxy, classes=10, image_channels=3).train()
+    network = from_genotype(DARTS_V2, proxy, ends=Ends(3, 10)).train()
     edge = network.cells[0].edge0  # node 2 = edge 0 + edge 1: dropped for some images, twice as large for the others
     network.drop_path.probability, network.drop_path.generator = 0.5, torch.Generator().manual_seed(0)
     dropped = network.drop_path(edge(torch.randn(64, 4, 8, 8)))
     zero = (dropped == 0).flatten(1).all(1)
     assert 16 < int(zero.sum()) < 48
-    one = from_genotype(DARTS_V2, proxy, classes=10, image_channels=3).train()
+    one = from_genotype(DARTS_V2, proxy, ends=Ends(3, 10)).train()
     one.load_state_dict(network.state_dict())
     state = torch.get_rng_state()
     assert not torch.equal(one(images), network(images))
@@ -357,11 +358,11 @@ def test_drop_path_is_off_and_never_drops_what_is_handed_on():
 
 
 def test_the_auxiliary_head_adds_its_own_weights_and_looks_on_in_training_only():
-    proxy, shape = Proxy(1, 4, 32, cells=3), {"classes": 7, "image_channels": 3}
+    proxy, shape = Proxy(1, 4, 32, cells=3), {"ends": Ends(3, 7)}
     network = from_genotype(DARTS_V2, proxy, **shape, auxiliary=True)
     inputs = 4 * 16
     head = 128 * inputs + 2 * 128 + 4 * 128 * 768 + 2 * 768 + 768 * 7 + 7
-    assert sum(weight.numel() for weight in network.parameters()) == DARTS_V2.params(proxy, classes=7) + head
+    assert sum(weight.numel() for weight in network.parameters()) == DARTS_V2.params(proxy, ends=Ends(3, 7)) + head
     images = torch.randn(2, 3, 32, 32)
     network.eval()(images)
     assert network.auxiliary_logits is None
@@ -399,8 +400,8 @@ def test_networks_are_trained_live_under_every_factor_of_a_proxy(space):
     for trial, answer in zip(trials, live.evaluate(trials), strict=True):
         assert answer.failure == ""
         assert 0 < answer.metrics["val_error"] <= 100
-        assert answer.metrics["params"] == space.params(trial.arch, trial.proxy, image_channels=1)
-        assert answer.metrics["macs"] == space.macs(trial.arch, trial.proxy, image_channels=1)
+        assert answer.metrics["params"] == space.params(trial.arch, trial.proxy, ends=Ends(1, 10))
+        assert answer.metrics["macs"] == space.macs(trial.arch, trial.proxy, ends=Ends(1, 10))
 
 
 def test_a_narrow_reduction_harms_nothing_where_onednn_has_avx2_and_no_more():

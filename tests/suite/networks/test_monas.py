@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.numeric import close, same_tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suite.training.trainer import Leg, subset
 from torch import nn
 from torch.nn import functional as F
 
@@ -28,7 +28,8 @@ from suite.spaces.condensenet import GROWTHS, STAGES, CondenseNet, count, groups
 from suite.training.device import threads
 from suite.training.gradient_loop import epochs
 from suite.training.supernet import SupernetTrainer
-from suite.types import BadInput, Proxy, Trial, Unsupported
+from suite.training.trainer import Leg, subset
+from suite.types import BadInput, Ends, Proxy, Trial, Unsupported
 
 ALEX, DENSE = AlexNet(), CondenseNet()
 BOTH = (ALEX, DENSE)
@@ -36,7 +37,7 @@ both = pytest.mark.parametrize("space", BOTH, ids=lambda space: space.name)
 TINY = {"alexnet": Proxy(1, channels=2, resolution=8), "condensenet": Proxy(1, channels=4, resolution=8, cells=7)}
 MIXED_GROUPS = Proxy(1, channels=8, resolution=4, cells=7)
 """Under which CondenseNet's 3x3 have two groups."""
-SHAPE = {"classes": 5, "image_channels": 3}
+SHAPE = {"ends": Ends(3, 5)}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,7 +56,7 @@ def drawn(space, seed=0):
 
 
 def images(side=8, n=6, seed=0, channels=3):
-    return torch.randn(n, channels, side, side, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(n, channels, side, side, generator=torch.Generator().manual_seed(seed)).double()
 
 
 def size(network):
@@ -110,7 +111,7 @@ def test_published_condensenets_have_their_parameters_and_flops(stage, millions_
 
 def test_condensenet_86_has_these_numbers_as_a_module_too():
     arch = DENSE.parse("14-14-14/8-16-32")
-    trained = build(DENSE, arch, DENSE.full, classes=10, image_channels=3, seed=0)
+    trained = build(DENSE, arch, DENSE.full, ends=Ends(3, 10), seed=0)
     assert len([module for module in trained.modules() if isinstance(module, nn.Conv2d | nn.Linear)]) == 86
     assert size(trained) == DENSE.trained_params(arch, DENSE.full) == 1_451_594
     deployed = trained.deployed()
@@ -246,7 +247,7 @@ def test_a_narrower_proxy_is_cheaper():
     ids=str,
 )
 def test_modules_have_the_parameters_and_multiply_adds_of_the_formula(space, proxy, classes, image_channels):
-    shape = {"classes": classes, "image_channels": image_channels}
+    shape = {"ends": Ends(image_channels, classes)}
     trained_params = getattr(space, "trained_params", space.params)
     for seed in range(2):
         arch = drawn(space, seed)
@@ -293,7 +294,7 @@ def hand_norm(x, weights, name):
 
 def test_the_output_of_an_alexnet_is_what_is_written_here_by_hand():
     proxy, x = Proxy(1, 3, 9), images(9)
-    network = build(ALEX, ALEX.parse("16@3-8@7-32@5"), proxy, **SHAPE, seed=3).train()
+    network = build(ALEX, ALEX.parse("16@3-8@7-32@5"), proxy, **SHAPE, seed=3).double().train()
     weights = dict(network.named_parameters())
     expected = x
     for number, kernel in enumerate((3, 7, 5)):
@@ -306,12 +307,12 @@ def test_the_output_of_an_alexnet_is_what_is_written_here_by_hand():
     assert expected.shape == (6, 12 * 2 * 2)  # 9, 5, 3, 2 pixels
     expected = (expected @ weights["hidden.weight"].T + weights["hidden.bias"]).clamp(min=0)
     expected = expected @ weights["classifier.weight"].T + weights["classifier.bias"]
-    torch.testing.assert_close(network(x), expected, rtol=1e-5, atol=1e-5)
+    close(network(x), expected)
 
 
 def test_the_output_of_a_condensenet_is_that_of_the_paper_written_out_by_hand():
     proxy, x = Proxy(1, 8, 8, cells=7), images()
-    network = build(DENSE, DENSE.parse("6-8-6/8-4-16"), proxy, **SHAPE, seed=3).train()
+    network = build(DENSE, DENSE.parse("6-8-6/8-4-16"), proxy, **SHAPE, seed=3).double().train()
     network.progress(0.2)  # one stage: a quarter of each group's inputs is lost
     state = network.state_dict()
     features = F.conv2d(x, state["stem.weight"], padding=1)
@@ -331,14 +332,14 @@ def test_the_output_of_a_condensenet_is_that_of_the_paper_written_out_by_hand():
             features = torch.cat([features, *made], dim=1)
     expected = hand_norm(features, state, "norm").clamp(min=0).mean((2, 3))
     expected = expected @ state["classifier.weight"].T + state["classifier.bias"]
-    torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
+    close(network(x), expected)
 
 
 # Condensation
 
 
 def dense(proxy=TINY["condensenet"], seed=0):
-    return build(DENSE, drawn(DENSE, 2), proxy, **SHAPE, seed=seed)
+    return build(DENSE, drawn(DENSE, 2), proxy, **SHAPE, seed=seed).double()
 
 
 def masks(network):
@@ -393,16 +394,16 @@ def test_lost_inputs_get_no_gradient():
 @pytest.mark.parametrize("norms", [Norms(), Norms(affine=False, statistics="batch")], ids=["plain", "batch"])
 def test_the_deployed_network_is_the_same_function(proxy, norms):
     if norms == Norms():
-        network = dense(proxy)
+        network = dense(proxy).float()
     else:
         supernet = Supernet(DENSE, proxy, **SHAPE, seed=0, norms=norms)
         network = supernet.standalone(drawn(DENSE, 2))
     for seed in range(2):
-        network.train()(images(proxy.resolution, seed=seed))
+        network.train()(images(proxy.resolution, seed=seed).float())
     network.progress(1.0)
-    x = images(proxy.resolution, seed=5)
-    torch.testing.assert_close(network.eval().deployed()(x), network(x), rtol=1e-5, atol=1e-5)
-    unfinished = dense(proxy).eval()
+    x = images(proxy.resolution, seed=5).float()
+    close(network.eval().deployed()(x), network(x))
+    unfinished = dense(proxy).float().eval()
     before = masks(unfinished)
     unfinished.deployed()
     assert all(torch.equal(a, b) for a, b in zip(before, masks(unfinished), strict=True))  # a copy was condensed
@@ -412,7 +413,7 @@ def test_the_deployed_network_is_the_same_function(proxy, norms):
 
 
 def made(space, proxy=None, norms=None, seed=3):
-    return Supernet(space, proxy or TINY[space.name], **SHAPE, seed=seed, norms=norms)
+    return Supernet(space, proxy or TINY[space.name], **SHAPE, seed=seed, norms=norms).double()
 
 
 def gradients(network, x):
@@ -420,10 +421,6 @@ def gradients(network, x):
     F.cross_entropy(network(x), torch.arange(len(x)) % 5).backward()
     found = {name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None}
     return {name.removeprefix("network."): gradient for name, gradient in found.items()}
-
-
-def close(a, b):
-    torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -439,12 +436,12 @@ def close(a, b):
     ],
 )
 def test_a_one_hot_mixture_is_the_stand_alone_network_forward_and_backward(space, proxy, norms):
-    supernet = made(space, proxy, norms).double().train()  # its weights are those of single precision, so copies too
+    supernet = made(space, proxy, norms).train()
     proxy = supernet.proxy
-    x = images(proxy.resolution).double()
+    x = images(proxy.resolution)
     for seed in range(2):
         arch = drawn(space, seed)
-        alone = supernet.standalone(arch).double()
+        alone = supernet.standalone(arch)
         assert size(alone) == size(supernet.kind.standalone(arch, proxy, **SHAPE, norms=supernet.norms))
         expected, theirs = alone(x), gradients(alone, x)
         for mix in (lambda arch=arch: supernet.mix(supernet.one_hot(arch)), lambda arch=arch: supernet.path(arch)):
@@ -452,23 +449,22 @@ def test_a_one_hot_mixture_is_the_stand_alone_network_forward_and_backward(space
             ours = gradients(mix(), x)
             part = supernet.kind.narrow(arch, proxy, ours)
             assert theirs.keys() == part.keys()
-            for name, gradient in theirs.items():
-                close(part[name], gradient)
+            same_tensors(part, theirs)
             everything, inside = (sum(int(g.count_nonzero()) for g in found.values()) for found in (ours, part))
             assert everything == inside  # what the network does not have gets no gradient
 
 
 @both
 def test_in_single_precision_too_and_outside_training(space):
-    supernet = made(space).train()
+    supernet = made(space).float().train()
     supernet.mix(torch.rand(supernet.shape))
     for seed in range(2):
-        supernet(images(seed=seed))
-    arch, x = drawn(space, 1), images(seed=9)
+        supernet(images(seed=seed).float())
+    arch, x = drawn(space, 1), images(seed=9).float()
     alone = supernet.eval().standalone(arch)
     assert not alone.training
     close(supernet.path(arch)(x), alone(x))
-    torch.testing.assert_close(supernet.mix(supernet.one_hot(arch))(x), alone(x), rtol=1e-5, atol=1e-5)
+    close(supernet.mix(supernet.one_hot(arch))(x), alone(x))
     assert any(tensor.any() for name, tensor in alone.state_dict().items() if name.endswith("running_mean"))
 
 
@@ -481,17 +477,18 @@ def test_a_path_leaves_the_running_statistics_of_other_channels_alone(space):
     supernet.path(arch)(images())
     alone(images())
     after = supernet.network.state_dict()
-    close(
-        {name: x for name, x in supernet.kind.narrow(arch, supernet.proxy, after).items() if "running" in name},
-        {name: x for name, x in alone.state_dict().items() if "running" in name},
-    )
+    theirs = {name: x for name, x in alone.state_dict().items() if "running" in name}
+    for name, x in supernet.kind.narrow(arch, supernet.proxy, after).items():
+        if "running" in name:
+            close(x, theirs.pop(name))
+    assert not theirs
     changed = sum(int((after[name] != before[name]).sum()) for name in before if "running_mean" in name)
     assert changed == sum(x.numel() for name, x in alone.state_dict().items() if "running_mean" in name)
 
 
 @both
 def test_masked_options_are_neither_computed_nor_counted(space):
-    supernet, x = made(space).double().train(), images().double()
+    supernet, x = made(space).train(), images()
     weights = torch.rand(supernet.shape, dtype=torch.float64)
     rng = np.random.default_rng(0)
     mask = rng.random(supernet.shape) < 0.5
@@ -567,8 +564,8 @@ def test_networks_are_trained_live_under_every_factor_of_a_proxy(space, digits):
     for trial, answer in zip(trials, live.evaluate(trials), strict=True):
         assert answer.failure == ""
         assert 0 < answer.metrics["val_error"] <= 100
-        assert answer.metrics["params"] == space.params(trial.arch, trial.proxy, image_channels=1)
-        assert answer.metrics["macs"] == space.macs(trial.arch, trial.proxy, image_channels=1)
+        assert answer.metrics["params"] == space.params(trial.arch, trial.proxy, ends=Ends(1, 10))
+        assert answer.metrics["macs"] == space.macs(trial.arch, trial.proxy, ends=Ends(1, 10))
 
 
 @both
@@ -582,8 +579,8 @@ def test_shared_weights_are_trained_and_scored_under_every_factor_of_a_proxy(spa
         (answer,) = shared.evaluate([Trial(arch, proxy, seed=seed)])
         assert answer.failure == ""
         assert 0 < answer.metrics["val_error"] <= 100
-        assert answer.metrics["macs"] == space.macs(arch, proxy, image_channels=1)
-        assert answer.cost.macs >= len(digits.valid_labels) * space.trained_macs(arch, proxy, image_channels=1)
+        assert answer.metrics["macs"] == space.macs(arch, proxy, ends=Ends(1, 10))
+        assert answer.cost.macs >= len(digits.valid_labels) * space.trained_macs(arch, proxy, ends=Ends(1, 10))
 
 
 def test_masks_are_condensed_by_training_and_survive_checkpoints(digits):
@@ -596,7 +593,7 @@ def test_masks_are_condensed_by_training_and_survive_checkpoints(digits):
     assert answers[-1].metrics == whole.metrics
     assert [entry["train_loss"] for entry in answers[-1].curve] == [entry["train_loss"] for entry in whole.curve]
     assert sum(answer.cost.macs for answer in answers) == whole.cost.macs
-    executed = DENSE.trained_macs(trial.arch, proxy, image_channels=1)
+    executed = DENSE.trained_macs(trial.arch, proxy, ends=Ends(1, 10))
     images_seen = 3 * 6 * round(0.05 * len(digits.train_labels)) + 6 * len(digits.valid_labels)
     assert whole.cost.macs == pytest.approx(executed * images_seen, rel=0.02)
 
@@ -607,7 +604,7 @@ def test_masks_are_condensed_by_training_and_survive_checkpoints(digits):
         left.append(int(masks(run.network)[-1].sum(dim=1)[0]))
     inputs = masks(run.network)[-1].shape[1]
     assert left == [kept(inputs, stage) for stage in (0, 1, 2, 3, 3, 3)]
-    x = images(channels=1).contiguous(memory_format=torch.channels_last)
+    x = images(channels=1).float().contiguous(memory_format=torch.channels_last)
     close(run.network.eval().deployed()(x), run.network(x))
 
 
@@ -618,7 +615,7 @@ def test_a_search_by_gradients_runs_on_them(space, digits, tmp_path):
     answers = list(epochs(searcher, digits, proxy, checkpoints=tmp_path, device="cpu"))
     assert len(answers) == 2
     assert all(answer.failure == "" for answer in answers)
-    assert answers[-1].metrics["params"] == space.params(answers[-1].trial.arch, proxy, image_channels=1)
+    assert answers[-1].metrics["params"] == space.params(answers[-1].trial.arch, proxy, ends=Ends(1, 10))
 
 
 def test_an_alexnet_learns(digits):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.numeric import close
 from torch import nn
 from torch.nn import functional as F
 
@@ -8,7 +9,7 @@ from suite.networks import build
 from suite.networks.operations import OPERATIONS, initialise
 from suite.spaces import SPACES
 from suite.training.device import threads
-from suite.types import BadInput, Proxy, Unsupported
+from suite.types import BadInput, Ends, Proxy, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
 CELL = (3, 0, 1, 4, 2, 3)
@@ -53,7 +54,7 @@ def counted_macs(network, image_channels, side):
 )
 def test_modules_of_random_cells_have_the_parameters_and_multiply_adds_of_the_formula(cells, proxy):
     for arch in random_cells(cells):
-        network = build(SPACE, arch, proxy, classes=10, image_channels=3, seed=None)
+        network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=None)
         assert sum(weight.numel() for weight in network.parameters()) == SPACE.params(arch, proxy)
         assert counted_macs(network, 3, proxy.resolution) == SPACE.macs(arch, proxy)
 
@@ -69,7 +70,7 @@ def test_modules_of_random_cells_have_the_parameters_and_multiply_adds_of_the_fo
     ],
 )
 def test_other_widths_depths_and_images_agree_with_the_formula_too(proxy, classes, image_channels):
-    shape = {"classes": classes, "image_channels": image_channels}
+    shape = {"ends": Ends(image_channels, classes)}
     for arch in random_cells(10):
         network = build(SPACE, arch, proxy, **shape, seed=None)
         assert sum(weight.numel() for weight in network.parameters()) == SPACE.params(arch, proxy, **shape)
@@ -78,7 +79,7 @@ def test_other_widths_depths_and_images_agree_with_the_formula_too(proxy, classe
 
 def test_the_output_is_that_of_the_paper_written_out_by_hand():
     proxy = Proxy(1, channels=4, resolution=8, cells=1)
-    network = build(SPACE, CELL, proxy, classes=5, image_channels=3, seed=3)
+    network = build(SPACE, CELL, proxy, ends=Ends(3, 5), seed=3).double()
     weights = dict(network.named_parameters())
 
     def norm(x, name):  # batch statistics
@@ -90,9 +91,9 @@ def test_the_output_is_that_of_the_paper_written_out_by_hand():
         return norm(F.conv2d(x.clamp(min=0), weights[f"{name}.conv.weight"], **options), f"{name}.norm")
 
     def mean_of_neighbours(x):
-        ones = torch.ones(1, 1, 3, 3)
+        ones = x.new_ones(1, 1, 3, 3)
         sums = F.conv2d(x.flatten(0, 1)[:, None], ones, padding=1).view_as(x)
-        return sums / F.conv2d(torch.ones(1, 1, *x.shape[2:]), ones, padding=1)
+        return sums / F.conv2d(x.new_ones(1, 1, *x.shape[2:]), ones, padding=1)
 
     def cell(x, name):  # CELL: node 1 = conv3x3(0); node 2 = none(0) + 1; node 3 = pool(0) + conv1x1(1) + conv3x3(2)
         one = relu_conv_norm(x, f"{name}.edge0.nor_conv_3x3", padding=1)
@@ -106,30 +107,30 @@ def test_the_output_is_that_of_the_paper_written_out_by_hand():
         shortcut = F.conv2d(quarters, weights[f"{name}.shortcut.weight"])
         return relu_conv_norm(half, f"{name}.second", padding=1) + shortcut
 
-    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
     x = norm(F.conv2d(images, weights["stem.weight"], padding=1), "stem_norm")
     for place, block in enumerate([cell, reduction, cell, reduction, cell]):
         x = block(x, f"cells.{place}")
     features = norm(x, "norm").clamp(min=0).mean((2, 3))
     expected = features @ weights["classifier.weight"].T + weights["classifier.bias"]
-    torch.testing.assert_close(network.train()(images), expected, rtol=1e-4, atol=1e-4)
+    close(network.train()(images), expected)
 
 
 def test_a_cell_of_zeros_sees_nothing_of_the_image():
-    network = build(SPACE, (0,) * 6, Proxy(1, 4, 8), classes=10, image_channels=1, seed=0).eval()
+    network = build(SPACE, (0,) * 6, Proxy(1, 4, 8), ends=Ends(1, 10), seed=0).eval()
     logits = network(torch.rand(3, 1, 8, 8))
     assert torch.equal(logits[0], logits[1])
 
 
 def test_weights_come_from_seed_and_name_alone():
     proxy = Proxy(1, 4, 8, cells=2)
-    one, two = (build(SPACE, arch, proxy, classes=10, image_channels=3, seed=5) for arch in (CELL, (3, 3, 1, 0, 2, 2)))
+    one, two = (build(SPACE, arch, proxy, ends=Ends(3, 10), seed=5) for arch in (CELL, (3, 3, 1, 0, 2, 2)))
     first, second = one.state_dict(), two.state_dict()
     shared = first.keys() & second.keys()
     assert "cells.1.edge0.nor_conv_3x3.conv.weight" in shared
     assert "cells.1.edge5.nor_conv_3x3.conv.weight" in first.keys() - shared
     assert all(torch.equal(first[name], second[name]) for name in shared)
-    other = build(SPACE, CELL, proxy, classes=10, image_channels=3, seed=6).state_dict()
+    other = build(SPACE, CELL, proxy, ends=Ends(3, 10), seed=6).state_dict()
     assert not torch.equal(first["stem.weight"], other["stem.weight"])
     assert not torch.equal(
         first["cells.0.edge0.nor_conv_3x3.conv.weight"], first["cells.1.edge0.nor_conv_3x3.conv.weight"]
@@ -137,7 +138,7 @@ def test_weights_come_from_seed_and_name_alone():
 
 
 def test_weights_are_distributed_as_torch_draws_them():
-    network = build(SPACE, (3,) * 6, SPACE.full, classes=10, image_channels=3, seed=0)
+    network = build(SPACE, (3,) * 6, SPACE.full, ends=Ends(3, 10), seed=0)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.numel() > 2000:
             fresh = type(module)(*_shape_of(module))
@@ -157,10 +158,10 @@ def test_the_global_generator_is_neither_used_nor_moved():
     proxy = Proxy(1, 4, 8)
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    one = build(SPACE, CELL, proxy, classes=10, image_channels=3, seed=0)
+    one = build(SPACE, CELL, proxy, ends=Ends(3, 10), seed=0)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(1)
-    two = build(SPACE, CELL, proxy, classes=10, image_channels=3, seed=0)
+    two = build(SPACE, CELL, proxy, ends=Ends(3, 10), seed=0)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
@@ -177,10 +178,10 @@ def test_average_pooling_does_not_count_the_padding():
 def test_what_cannot_be_built_is_refused():
     proxy = Proxy(1, 4, 8)
     with pytest.raises(Unsupported, match="nas_bench_macro: no networks to train"):
-        build(SPACES["nas_bench_macro"], (0,) * 8, proxy, classes=10, image_channels=3, seed=0)
+        build(SPACES["nas_bench_macro"], (0,) * 8, proxy, ends=Ends(3, 10), seed=0)
     with pytest.raises(Unsupported, match="multiple of 4"):
-        build(SPACE, CELL, Proxy(1, 4, 6), classes=10, image_channels=3, seed=0)
+        build(SPACE, CELL, Proxy(1, 4, 6), ends=Ends(3, 10), seed=0)
     with pytest.raises(BadInput, match="6 decisions"):
-        build(SPACE, (1, 2), proxy, classes=10, image_channels=3, seed=0)
+        build(SPACE, (1, 2), proxy, ends=Ends(3, 10), seed=0)
     with pytest.raises(Unsupported, match="ConvTranspose2d"):
         initialise(nn.Sequential(nn.ConvTranspose2d(1, 1, 1)), seed=0)

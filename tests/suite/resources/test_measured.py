@@ -13,7 +13,7 @@ from torch import nn
 
 from suite.resources import measured as measure
 from suite.resources.measured import NOISY, NVML, Measurement, Meter, Setting, Window
-from suite.types import BadInput, Cost, Unsupported
+from suite.types import BadInput, Cost, Ends, Unsupported
 
 SHORT = Setting(
     repeats=20, warm_up_s=0.02, energy_batch_size=4, energy_s=0.1, energy_windows=3, energy_warm_up_s=0.02, idle_s=0.05
@@ -198,7 +198,7 @@ def test_7_energy_on_an_idle_gpu_varies_by_less_than_5_percent_or_is_flagged():
     from suite.types import Proxy
 
     space = SPACES["nas_bench_201"]
-    network = build(space, (3,) * 6, Proxy(1, 16, 32), classes=10, image_channels=3, seed=0)
+    network = build(space, (3,) * 6, Proxy(1, 16, 32), ends=Ends(3, 10), seed=0)
     meter = Meter(METRICS, device="cuda", protocol=Setting())
     found = [meter.measure(network, (3, 32, 32)) for _ in range(3)]
     energies = [each.values["energy_mj"] for each in found]

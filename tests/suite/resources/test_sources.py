@@ -23,9 +23,9 @@ from suite.resources.measured import Measurement
 from suite.resources.sources import Calibration, Formulas, Looked, Measured, Resources, Store, borderline, open_source
 from suite.search import Budget, run
 from suite.spaces import SPACES
+from suite.tables.resources import DeviceSetting as Column
 from suite.tables.resources import ResourceTable
-from suite.tables.resources import Setting as Column
-from suite.types import Architecture, BadInput, Cost, Proxy, Trial, Unsupported
+from suite.types import Architecture, BadInput, Cost, Ends, Proxy, Trial, Unsupported
 
 SPACE, MACRO = SPACES["nas_bench_201"], SPACES["nas_bench_macro"]
 SMALL = Proxy(epochs=3, channels=4, resolution=8, cells=1)
@@ -70,10 +70,10 @@ def looked(label: str = "") -> Looked:
 
 
 def test_formulas_are_the_spaces():
-    held = Formulas(SPACE, classes=100, image_channels=1).of(ARCH, SMALL)
+    held = Formulas(SPACE, ends=Ends(1, 100)).of(ARCH, SMALL)
     assert held.metrics == {
-        "params": SPACE.params(ARCH, SMALL, classes=100, image_channels=1),
-        "macs": SPACE.macs(ARCH, SMALL, classes=100, image_channels=1),
+        "params": SPACE.params(ARCH, SMALL, ends=Ends(1, 100)),
+        "macs": SPACE.macs(ARCH, SMALL, ends=Ends(1, 100)),
     }
     assert held.cost is None
 
@@ -128,7 +128,7 @@ def test_networks_devices_and_protocols_are_kept_apart(tmp_path):
 
     held = [
         measured(tmp_path), measured(tmp_path, CountingMeter("GPU", first=10.0)),
-        measured(tmp_path, Otherwise(first=20.0)), measured(tmp_path, CountingMeter(first=30.0), classes=100),
+        measured(tmp_path, Otherwise(first=20.0)), measured(tmp_path, CountingMeter(first=30.0), ends=Ends(3, 100)),
     ]  # fmt: skip
     assert [source.of(ARCH, SMALL).metrics["latency_ms"] for source in held] == [2.0, 11.0, 21.0, 31.0]
     assert held[0].of(ARCH, Proxy(3, 8, 8, cells=1)).metrics["latency_ms"] == 3.0
@@ -227,7 +227,7 @@ def test_a_network_that_does_not_fit_is_infinite_with_its_reason(tmp_path):
 
 def test_a_real_network_is_measured_on_this_cpu(tmp_path):
     part = {"kind": "measured", "device": "cpu", "repeats": 5, "warm_up_s": 0.0}
-    source = open_source(part, SPACE, "digits", store=tmp_path / "m.jsonl", image_channels=1)
+    source = open_source(part, SPACE, "digits", store=tmp_path / "m.jsonl", ends=Ends(1, 10))
     held = Resources(SPACE, [source])
     value = held.of(ARCH, SMALL)["latency_ms"]
     assert 0 < value < 10_000

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.spaces import SPACES, SearchSpace
-from suite.types import Architecture, BadInput, KendallError, Proxy, Unsupported
+from suite.types import Architecture, BadInput, Ends, KendallError, Proxy, Unsupported
 
 NB201 = SPACES["nas_bench_201"]
 SHARED = Path(__file__).resolve().parents[3].parent / "shared"
@@ -198,9 +198,9 @@ def test_parameters_and_multiply_adds_of_all_cells_equal_the_published(published
     proxy = Proxy(epochs=200, channels=16, resolution=side)
     archs = [NB201.parse(text) for text in published["arch_str"]]
     assert set(archs) == set(NB201)
-    params = [NB201.params(arch, proxy, classes=classes) for arch in archs]
+    params = [NB201.params(arch, proxy, ends=Ends(3, classes)) for arch in archs]
     assert params == published[f"{prefix}_params"].tolist()
-    macs = np.array([NB201.macs(arch, proxy, classes=classes) for arch in archs], dtype=np.float64)
+    macs = np.array([NB201.macs(arch, proxy, ends=Ends(3, classes)) for arch in archs], dtype=np.float64)
     np.testing.assert_array_equal((macs / 1e6).astype(np.float32), published[f"{prefix}_mflops"].to_numpy())
 
 

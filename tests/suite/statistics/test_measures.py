@@ -13,22 +13,21 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from suite.statistics import measures as consistency
+from suite.statistics import bootstrap as bootstrap_
+from suite.statistics import chance as chance_
+from suite.statistics import measures, ranking
+from suite.statistics.bootstrap import Interval, bootstrap, ceiling, noise_ceiling
 from suite.statistics.measures import (
     MEASURES,
-    Interval,
     best_rank_at,
-    bootstrap,
-    ceiling,
-    compare,
     kendall_tau,
-    noise_ceiling,
     regret_at,
     spearman,
     tau_in_top,
     top_overlap,
     weighted_tau,
 )
+from suite.statistics.paired import compare
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 CORRELATIONS = ["tau", "tau_a", "weighted_tau", "spearman"]  # 1 for equal rankings without ties
@@ -297,36 +296,36 @@ def test_a_replicate_is_the_measure_of_the_drawn_list(name, n, scores):
     proxy, truth = noisy(n)
     if scores != "distinct":
         proxy, truth = np.round(proxy), np.where(truth > 1, np.inf, np.round(truth * 2))
-    w = consistency._multiplicities(n, 20, rng())
-    replicates = consistency._where_defined(consistency._REPLICATE[name], consistency._Sample(_pair(proxy, truth), w))
+    w = bootstrap_.multiplicities(n, 20, rng())
+    replicates = measures.where_defined(measures.REPLICATES[name], ranking.WeightedPair(_pair(proxy, truth), w))
     drawn = [np.repeat(np.arange(n), copies) for copies in w.T]
     expected = [MEASURES[name](proxy[i], truth[i]) for i in drawn]
     assert replicates == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 def _pair(proxy, truth):
-    return consistency._checked(proxy, truth)
+    return ranking.checked_pair(proxy, truth)
 
 
 @pytest.mark.parametrize("n", [1_500, 32_767, 33_000])  # the last in 32 bits
 def test_tau_replicates_are_scipys_of_the_drawn_list(n):
     proxy, truth = np.round(noisy(n), 1)
-    w = consistency._multiplicities(n, 20, rng())
+    w = bootstrap_.multiplicities(n, 20, rng())
     drawn = [np.repeat(np.arange(n), copies) for copies in w.T]
     expected = [stats.kendalltau(proxy[i], truth[i]).statistic for i in drawn]
-    assert consistency._tau_b(consistency._Sample(_pair(proxy, truth), w)) == pytest.approx(expected, abs=1e-12)
+    assert measures.tau_b(ranking.WeightedPair(_pair(proxy, truth), w)) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(("name", "variant"), [("tau_a", "a"), ("tau_c", "c")])
 def test_copies_of_one_architecture_are_no_pair_of_tau_a_and_c(name, variant):
     proxy, truth = noisy(200)
-    w = consistency._multiplicities(200, 4_000, rng())
-    replicates = consistency._REPLICATE[name](consistency._Sample(_pair(proxy, truth), w))
+    w = bootstrap_.multiplicities(200, 4_000, rng())
+    replicates = measures.REPLICATES[name](ranking.WeightedPair(_pair(proxy, truth), w))
     assert replicates.mean() == pytest.approx(kendall_tau(proxy, truth, variant), abs=1e-3)  # with copies: 3e-3 lower
 
 
 def test_each_architecture_is_drawn_as_often_as_the_next():
-    w = consistency._multiplicities(400, 1_000, rng())
+    w = bootstrap_.multiplicities(400, 1_000, rng())
     assert (w.sum(0) == 400).all()
     assert stats.chisquare(w.sum(1)).pvalue > 0.001
 
@@ -335,7 +334,7 @@ def test_each_architecture_is_drawn_as_often_as_the_next():
 def test_draws_are_those_of_numpy(n, draws):
     drawn = np.random.Generator(np.random.SFC64(7)).integers(0, n, (n, draws), dtype=np.uint32)
     expected = np.stack([np.bincount(column, minlength=n) for column in drawn.T], axis=1)
-    w = consistency._multiplicities(n, draws, np.random.Generator(np.random.SFC64(7)))
+    w = bootstrap_.multiplicities(n, draws, np.random.Generator(np.random.SFC64(7)))
     assert np.array_equal(w, expected)
 
 
@@ -409,10 +408,10 @@ def test_the_end_of_a_perfect_sample_is_that_of_all_rankings_counted(truth):
     weight = q**wrong
     chance = (weight * (wrong == 0)).sum(1) / weight.sum(1)
     tau = 1 - 2 * (weight * wrong).sum(1) / weight.sum(1) / len(pairs)
-    low, high = consistency.of_perfect(1.0, truth, 0.95)
+    low, high = chance_.of_perfect(1.0, truth, 0.95)
     assert (low, high) == (pytest.approx(tau[np.argmin(abs(chance - 0.025))], abs=2e-3), 1)
     if len(set(truth)) == 5:
-        assert consistency.perfect_by_luck(5, 0.6) == pytest.approx(chance[np.argmin(abs(tau - 0.6))], abs=2e-3)
+        assert chance_.perfect_by_luck(5, 0.6) == pytest.approx(chance[np.argmin(abs(tau - 0.6))], abs=2e-3)
 
 
 @pytest.mark.parametrize("n", [4, 5])
@@ -430,7 +429,7 @@ def test_the_excess_is_jackknife_minus_unbiased_variance():
     four = [(i, j, k, m) for i, j, k, m in itertools.permutations(range(7), 4)]
     unbiased = -np.mean([h[i, j] * h[k, m] for i, j, k, m in four])  # E[U^2] - E[h h'] of disjoint pairs, U = 0
     jackknife = 4 * np.sum(h.sum(1) ** 2) / 42**2
-    found = consistency._excess(7, [consistency._kernel(_pair(x, y), "a")])
+    found = bootstrap_.excess_of(7, [ranking.linear_kernel(_pair(x, y), "a")])
     assert found == pytest.approx(max(jackknife - unbiased, 0), rel=1e-4)
 
 

@@ -32,7 +32,8 @@ from suite.report import write_report
 from suite.spaces import SPACES
 from suite.spec.reading import check, load
 from suite.spec.study import StudySpec
-from suite.statistics.measures import MEASURES, ceiling
+from suite.statistics.bootstrap import ceiling
+from suite.statistics.measures import MEASURES
 from suite.study import architectures, plan
 from suite.study.networks import stratified
 from suite.tables.base import Table

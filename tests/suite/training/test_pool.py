@@ -17,11 +17,11 @@ from suite.networks import build
 from suite.networks.blocks import Block, blocks
 from suite.spaces import SPACES, SearchSpace
 from suite.training.weights.pool import KnowledgePool, similarity, taken, transfer
-from suite.types import Architecture, BadInput, Proxy, Trial, Unsupported
+from suite.types import Architecture, BadInput, Ends, Proxy, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
 TINY = Proxy(epochs=1, channels=4, resolution=4, samples=0.1, cells=1)
-SHAPE = {"classes": 10, "image_channels": 1}
+SHAPE = {"ends": Ends(1, 10)}
 GOOD, OTHER, THIRD = (3, 2, 1, 1, 3, 2), (3, 3, 2, 1, 1, 3), (2, 3, 1, 3, 0, 3)
 RECIPE = {"batch_size": 64}
 
@@ -218,7 +218,7 @@ def test_networks_of_another_task_and_width_inherit_what_fits(pool):
     filled = pool()
     train(filled, GOOD, seed=4)
     filled.commit()
-    wide, shape = Proxy(1, 8, 8, cells=1), {"classes": 100, "image_channels": 3}
+    wide, shape = Proxy(1, 8, 8, cells=1), {"ends": Ends(3, 100)}
     made = build(SPACE, GOOD, wide, **shape, seed=0)
     plain = made.state_dict()["stem.weight"].clone()
     pool("b", proxy=wide, **shape).inherit(made, trial(GOOD, wide), **shape)

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from suite.training.trainer import Trainer, batches, subset
 from torch.nn import functional as F
 
 from suite.data.augment import Augmentation, crop, cut_out, resize
@@ -16,7 +15,8 @@ from suite.spaces import SPACES
 from suite.training.checkpoints import Checkpoints
 from suite.training.device import pick_device, threads
 from suite.training.recipe import RECIPES, Recipe, resolve
-from suite.types import BadInput, Proxy, Trial, Unsupported
+from suite.training.trainer import Trainer, batches, subset
+from suite.types import BadInput, Ends, Proxy, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
 CELL = (3, 2, 1, 1, 4, 2)
@@ -199,7 +199,7 @@ def test_training_is_the_loop_that_torchs_manual_would_write(digits, tmp_path):
     answer = ours.answer(trial)
     kept = ours.checkpoints.load(ours.key(trial))
 
-    network = build(SPACE, CELL, TINY, classes=10, image_channels=1, seed=1).train()
+    network = build(SPACE, CELL, TINY, ends=Ends(1, 10), seed=1).train()
     network = network.to(memory_format=torch.channels_last)  # rounding apart, the layout means nothing
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, TINY.epochs)
@@ -235,7 +235,7 @@ def test_multiply_adds_spent_are_counted_for_the_share_of_images(digits, tmp_pat
     proxy = replace(TINY, samples=0.5)
     answer = trainer(digits, tmp_path, judge=True).answer(Trial(CELL, proxy))
     images = len(subset(digits.train_labels, 0.5, 0))
-    forward = SPACE.macs(CELL, proxy, image_channels=1)
+    forward = SPACE.macs(CELL, proxy, ends=Ends(1, 10))
     passes = 3 * (3 * images + len(digits.valid_labels)) + len(digits.test_labels)
     assert answer.cost.macs == forward * passes
     assert answer.metrics["macs"] == forward

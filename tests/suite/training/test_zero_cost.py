@@ -21,7 +21,7 @@ from suite.spaces import SPACES
 from suite.statistics.measures import spearman
 from suite.training import zero_cost
 from suite.training.device import threads
-from suite.types import BadInput, Evaluator, Proxy, Trial, Unsupported
+from suite.types import BadInput, Ends, Evaluator, Proxy, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
 GOOD, OTHER, NONE = (3, 2, 1, 1, 4, 2), (1, 1, 2, 0, 3, 1), (0,) * 6
@@ -68,7 +68,7 @@ def small(**options):
 
 
 def normed(seed=0):
-    return build(SPACE, GOOD, TINY, classes=4, image_channels=3, seed=seed)
+    return build(SPACE, GOOD, TINY, ends=Ends(3, 4), seed=seed)
 
 
 # The scores
@@ -104,7 +104,7 @@ def test_nwot_leaves_out_relus_that_the_output_does_not_depend_on():
     images, labels = minibatch(side=8)
     with_dead_edge, without = (3, 0, 0, 1, 0, 0), (0, 0, 0, 1, 0, 0)
     scores = [
-        zero_cost.nwot(build(SPACE, arch, TINY, classes=4, image_channels=3, seed=0), images, labels)
+        zero_cost.nwot(build(SPACE, arch, TINY, ends=Ends(3, 4), seed=0), images, labels)
         for arch in (with_dead_edge, without)
     ]
     assert scores[0] == scores[1]
@@ -200,7 +200,7 @@ def test_it_is_an_evaluator_without_any_error_or_test_metric(scored):
     assert isinstance(evaluator, Evaluator)
     assert (evaluator.name, evaluator.dataset, evaluator.stages(TINY)) == ("zero_cost:nwot", "digits", None)
     assert set(answer.metrics) == {"zero_cost", "params", "macs"}
-    assert answer.metrics["params"] == SPACE.params(GOOD, TINY, image_channels=1)
+    assert answer.metrics["params"] == SPACE.params(GOOD, TINY, ends=Ends(1, 10))
     assert answer.cost.device_s > 0
     assert answer.cost.device.startswith("CPU (")
 

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 from helpers.harness import command, live_content, rows, surroundings, write_spec
-from suite.training.trainer import Trainer
 
 from suite import commands as jobs
 from suite.bench import CELL, WORKLOADS, Machine, measure, roofline
@@ -31,8 +30,10 @@ from suite.search import run as search
 from suite.spaces import SPACES
 from suite.spec.reading import load as load_spec
 from suite.spec.run import RunSpec
-from suite.statistics.measures import bootstrap, kendall_tau
+from suite.statistics.bootstrap import bootstrap
+from suite.statistics.measures import kendall_tau
 from suite.training.recipe import Recipe
+from suite.training.trainer import Trainer
 from suite.types import Cost, Evaluation, Proxy, Trial
 from suite.workers import processes as engines
 

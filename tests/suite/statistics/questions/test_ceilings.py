@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from suite.statistics.measures import bootstrap, kendall_tau
+from suite.statistics.bootstrap import bootstrap
+from suite.statistics.measures import kendall_tau
 from suite.statistics.questions.ceilings import agreement, check, extrapolate
 from suite.types import BadInput
 

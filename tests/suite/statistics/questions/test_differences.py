@@ -6,9 +6,10 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from suite.statistics.bootstrap import resample
-from suite.statistics.measures import Interval, compare
+from suite.statistics.bootstrap import Interval
+from suite.statistics.paired import compare
 from suite.statistics.questions.differences import differences, holm, p_value
+from suite.statistics.sweeps import resample
 from suite.types import BadInput
 
 

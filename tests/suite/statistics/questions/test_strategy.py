@@ -160,7 +160,7 @@ def test_the_separable_front_holds_its_level_on_few_networks(n, count, noise):
 
 def rows_of(n, value):
     """consistency.csv of one proxy with that tau."""
-    from suite.statistics.measures import bootstrap
+    from suite.statistics.bootstrap import bootstrap
 
     order = np.arange(float(n))
     tau = bootstrap(order * np.sign(value), order, draws=50, rng=rng())["tau"]
@@ -324,7 +324,8 @@ def test_the_expected_regret_is_that_on_fresh_networks(noises):
 
 @pytest.mark.slow
 def test_the_cheapest_is_chosen_wrongly_in_1_of_40_studies_at_most():
-    from suite.statistics.measures import bootstrap, kendall_tau
+    from suite.statistics.bootstrap import bootstrap
+    from suite.statistics.measures import kendall_tau
 
     r = rng(0)
     big = r.normal(size=20_000)

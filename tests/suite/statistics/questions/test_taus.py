@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from suite.statistics.measures import bootstrap, compare, kendall_tau
+from suite.statistics.bootstrap import bootstrap
+from suite.statistics.measures import kendall_tau
+from suite.statistics.paired import compare
 from suite.statistics.questions.differences import p_value
 from suite.statistics.questions.taus import _row_sums, checked, covariances, kernel, taus
 from suite.types import BadInput

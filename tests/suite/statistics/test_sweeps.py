@@ -7,10 +7,13 @@ import itertools
 import numpy as np
 import pytest
 
-from suite.statistics import bootstrap as resampling
-from suite.statistics.bootstrap import LANES, balanced, measured, multiplicities, resample
-from suite.statistics.measures import _REPLICATE, MEASURES, _Pair, _Sample, _where_defined, bootstrap, compare
+from suite.statistics import sweeps
+from suite.statistics.bootstrap import bootstrap
+from suite.statistics.measures import MEASURES, REPLICATES, where_defined
+from suite.statistics.paired import compare
 from suite.statistics.questions.differences import holm, p_value
+from suite.statistics.ranking import Pair, WeightedPair
+from suite.statistics.sweeps import LANES, balanced, measured, multiplicities, resample
 
 
 def errors(n: int, steps: int, failing: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,15 +32,15 @@ def errors(n: int, steps: int, failing: float, seed: int) -> tuple[np.ndarray, n
 @pytest.mark.parametrize("n", [5, 20, 50, 300])
 def test_every_measure_of_every_draw_is_that_of_consistency(n, steps, failing):
     proxy, truth = errors(n, steps, failing, seed=n + steps)
-    w = multiplicities(n, np.random.default_rng(1))
+    w = multiplicities(n, LANES, np.random.default_rng(1))
     assert w.shape == (n, LANES)
     assert (w.sum(axis=0) == n).all()
-    judge = resampling._Truth.of(truth)
-    found = measured(resampling._Ranks.of(proxy, judge), resampling._Weighted.of(w, judge))
-    sample = _Sample(_Pair(proxy, truth), w.astype(np.int32))
+    judge = sweeps._Truth.of(truth)
+    found = measured(sweeps._Ranks.of(proxy, judge), sweeps._Weighted.of(w, judge))
+    sample = WeightedPair(Pair(proxy, truth), w.astype(np.int32))
     for row, name in zip(found, MEASURES, strict=True):
         with np.errstate(invalid="ignore"):
-            assert row == pytest.approx(_where_defined(_REPLICATE[name], sample), abs=2e-6, nan_ok=True), name
+            assert row == pytest.approx(where_defined(REPLICATES[name], sample), abs=2e-6, nan_ok=True), name
 
 
 def test_values_are_those_of_the_sample():
@@ -89,7 +92,7 @@ def test_a_proxy_with_seeds_is_the_mean_over_them():
     runs = truth.mean(axis=0) + rng.normal(size=(3, 50))
     found = resample([runs], truth, draws=300, rng=rng)
     taus = [MEASURES["tau"](run, truth.mean(axis=0)) for run in runs]
-    assert found.values[0, resampling.TAU] == pytest.approx(np.mean(taus))
+    assert found.values[0, sweeps.TAU] == pytest.approx(np.mean(taus))
 
 
 def test_a_seed_that_moves_all_networks_widens_the_interval():
