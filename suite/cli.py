@@ -136,6 +136,26 @@ def study(
                         progress=progress, announce=aside))  # fmt: skip
 
 
+@app.command(
+    epilog="Examples: `kendall predictors results/predictors_nb201/spec.toml`; "
+    "`kendall predictors my.toml --set seed0=100 --set splits=20`"
+)
+def predictors(spec: SpecPath, settings: Settings = None, out: Out = None, resume: Resume = True) -> None:
+    """Fit predictors to some networks of a table or log, and write how well they rank the others.
+
+    Interrupted or killed, the same command goes on where it stopped.
+    """
+    from suite import commands as jobs
+    from suite.spec.predictors import PredictorsSpec
+    from suite.spec.reading import load
+
+    checked = load(PredictorsSpec, spec, settings or [])
+    folder = jobs.predict(checked, out or default_folder(checked), base=spec.parent, resume=resume,
+                          command=as_typed("predictors", spec, settings), progress=progress)  # fmt: skip
+    show(folder)
+    say(f"Results: {folder / 'predictors.csv'}")
+
+
 @app.command(epilog="Example: `kendall report results/runs/my-run`")
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of results, or one that holds several.")],
@@ -318,12 +338,14 @@ def show(folder: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from suite.report.console import consistency_table, leaderboard_table
+    from suite.report.console import consistency_table, leaderboard_table, predictors_table
 
     console = Console()
     for name, as_table in (("leaderboard.csv", leaderboard_table), ("consistency.csv", consistency_table)):
         if (folder / name).exists():
             console.print(as_table(pd.read_csv(folder / name)))
+    if (folder / "predictors_summary.csv").exists():
+        console.print(predictors_table(pd.read_csv(folder / "predictors_summary.csv")))
     if (folder / "answers.csv").exists():
         for row in pd.read_csv(folder / "answers.csv").itertuples():
             console.print(Text(f"{row.dataset}: {row.question}", "bold"))

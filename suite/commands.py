@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeAlias
@@ -13,11 +13,12 @@ from suite import study
 from suite.comparison import board as leaderboard
 from suite.comparison.searches import Comparison, Outcome
 from suite.problem import Arena, arena
-from suite.records.environment import environment
+from suite.records.environment import cpu, environment
 from suite.records.folder import TRIALS, Folder, Row
 from suite.records.log import Log
 from suite.spaces import SPACES
 from suite.spec.parts import Common
+from suite.spec.predictors import PredictorsSpec
 from suite.spec.run import RunSpec
 from suite.spec.study import StudySpec
 from suite.types import JSON, Architecture
@@ -155,6 +156,39 @@ def priced(spec: StudySpec, arenas: list[Arena], archs: tuple[Architecture, ...]
     """A line a data set."""
     for each in arenas:
         yield f"{each.dataset}: {len(archs):,} networks, {study.price(spec, each, archs)}"
+
+
+def predict(
+    spec: PredictorsSpec, out: Path, *, base: Path, command: str, resume: bool = True, progress: Progress = silent
+) -> Path:
+    """Every predictor of the spec on every data set and number of networks: predictors.csv.
+
+    Killed at any moment and called again, it goes on behind the last predictor and size that were whole.
+
+    Raises:
+        BadInput: The spec, the data or the folder is wrong.
+        Unsupported: A space cannot be encoded so, or a table has no such errors.
+    """
+    from suite.study import predictors
+
+    studies = [predictors.Study(spec, data) for part in spec.data for data in predictors.known(part, base)]
+    for each in studies:
+        each.check()
+    with Folder(out, spec.resolved(), resume=resume) as folder:
+        data = {each.data.name: each.data.fingerprint for each in studies}
+        folder.describe(environment(command=command, device=cpu(), data=data))
+        path = out / "predictors.csv"
+        done = predictors.read(path) if path.exists() else []
+        with progress("predictors", sum(len(each.due()) for each in studies)) as tick:
+
+            def keep(rows: Sequence[Row]) -> None:
+                folder.write_csv("predictors.csv", predictors.PREDICTORS, rows)
+                tick()
+
+            rows = predictors.conduct(studies, done, keep)
+        folder.write_csv("predictors_summary.csv", predictors.SUMMARY, predictors.summary(rows))
+        folder.write_csv("predictors.csv", predictors.PREDICTORS, rows)
+    return out
 
 
 def open_arenas(spec: Common, base: Path, out: Path) -> list[Arena]:

@@ -9,9 +9,12 @@ https://arxiv.org/abs/1208.0806
 Barber, Candes, Ramdas, Tibshirani. "Predictive Inference with the Jackknife+". Annals of Statistics 49(1), 2021.
 https://arxiv.org/abs/1905.02928
 
-Departure: an interval is centred on the prediction of the model that saw all rows, with the quantile of held-out
-errors as its half width, instead of the union over the models of all folds (CV+); so a prediction asks one model, not
-as many as there are folds.
+Held-out errors are divided by the model's spread plus half its median, so that intervals are narrow where the model
+knows more (Lei, G'Sell, Rinaldo, Tibshirani, Wasserman. "Distribution-Free Predictive Inference for Regression". JASA
+113, 2018, section 5.2); what they cover does not depend on how good the spread is.
+
+Departure: an interval is centred on the prediction of the model that saw all rows, instead of the union over the models
+of all folds (CV+); so a prediction asks one model, not as many as there are folds.
 
 A file of a model is an npz of numbers and one text of settings, with the SHA-256 of the rows and targets that it was
 fitted on. Nothing in it is executed when it is read.
@@ -147,6 +150,8 @@ class Model(ABC):
     _rows: tuple[Floats, Floats] | None = field(default=None, init=False, repr=False)
     _groups: npt.NDArray[np.intp] | None = field(default=None, init=False, repr=False)
     _errors: Floats | None = field(default=None, init=False, repr=False)
+    """Of rows held out, as multiples of their spread and `_least`, ascending."""
+    _least: float = field(default=0.0, init=False, repr=False)
     _width: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -249,8 +254,8 @@ class Model(ABC):
         errors = self.calibrate()._errors
         assert errors is not None
         rank = math.ceil(level * (len(errors) + 1))
-        half = np.inf if rank > len(errors) else errors[rank - 1]
-        z = self._of_each(x, lambda rows: self.centre(rows)[None])[0]
+        z, spread = self._of_each(x, lambda rows: np.stack(self.centre_and_spread(rows)))
+        half = (np.inf if rank > len(errors) else errors[rank - 1]) * (spread + self._least)
         return self.scale.back(z - half), np.where(np.isinf(half), np.inf, self.scale.back(z + half))
 
     def calibrate(self) -> Self:
@@ -265,13 +270,15 @@ class Model(ABC):
             if folds < 2:
                 raise BadInput(f"{self.name}: all rows are of one group; intervals need at least two")
             fold = (np.random.default_rng(self.seed).permutation(len(kinds)) % folds)[group]
-            held = np.empty(len(z))
+            error, spread = np.empty(len(z)), np.empty(len(z))
             for number in range(fold.max() + 1):
                 out = fold == number
                 model = self.for_fold()
                 model.learn(x[~out], z[~out])
-                held[out] = model.centre(x[out])
-            self._errors = np.sort(np.abs(held - z))
+                centre, spread[out] = model.centre_and_spread(x[out])
+                error[out] = np.abs(centre - z[out])
+            self._least = float(np.median(spread)) / 2 + 1e-9
+            self._errors = np.sort(error / (spread + self._least))
         return self
 
     def _of_each(self, x: Floats, answer: Any) -> Floats:
@@ -303,7 +310,7 @@ class Model(ABC):
         }  # fmt: skip
         held: dict[str, Any] = {f"model/{key}": value for key, value in self.arrays().items()}
         if self._errors is not None:
-            held["errors"] = self._errors
+            held["errors"] = np.append(self._least, self._errors)
         written = io.BytesIO()
         held["said"] = np.array(json.dumps(said))
         np.savez(written, allow_pickle=False, **held)
@@ -327,7 +334,8 @@ class Model(ABC):
         self.scale = Scale(str(kind), float(shift), float(centre), float(spread))
         self.data, self.failed, self._width = str(said["data"]), int(said["failed"]), int(said["width"])
         self.about = {str(key): str(value) for key, value in said["about"].items()}
-        self._errors = held.get("errors")
+        if "errors" in held:
+            self._least, self._errors = float(held["errors"][0]), held["errors"][1:]
         self.restore({key.removeprefix("model/"): value for key, value in held.items() if key.startswith("model/")})
         return self
 

@@ -217,30 +217,31 @@ def paths(space: SearchSpace, archs: Sequence[Architecture]) -> Columns:
 def neighbourhoods(space: SearchSpace, archs: Sequence[Architecture]) -> Columns:
     """How often each Weisfeiler-Lehman label is in a cell: a node's is made of operations and labels that lead to it.
 
+    Step 0 counts operations.
+
     Shervashidze et al. "Weisfeiler-Lehman Graph Kernels". JMLR 12, 2011; for architectures: Ru, Wan, Dong, Osborne.
     "Interpretable Neural Architecture Search via Bayesian Optimisation with Weisfeiler-Lehman Kernels". ICLR 2021.
     """
     edges = space.adjacency(archs)
     n, cells, nodes = edges.shape[:3]
-    columns = np.zeros((n, cells, STEPS, BUCKETS))
+    columns = np.zeros((n, cells, STEPS + 1, BUCKETS))
     for row, cell in product(range(n), range(cells)):
         into: list[list[tuple[int, int]]] = [[] for _ in range(nodes)]
         for start, end, operation in zip(*np.nonzero(edges[row, cell]), strict=True):
             into[int(end)].append((int(operation), int(start)))
-        labels = [
-            "input" if node < space.inputs else "output" if node == nodes - 1 else "node" for node in range(nodes)
-        ]
-        for step in range(STEPS):
+            columns[row, cell, 0, operation] += 1
+        labels = ["input" if node < space.inputs else "node" for node in range(nodes)]
+        for step in range(1, STEPS + 1):
             labels = [
-                labels[node] + "(" + ",".join(sorted(f"{op}{labels[start]}" for op, start in into[node])) + ")"
-                for node in range(nodes)
+                ",".join(sorted(f"{operation}({labels[start]})" for operation, start in arriving)) or "input"
+                for arriving in into
             ]
             for node in range(nodes):
                 if into[node]:
                     columns[row, cell, step, crc32(labels[node].encode()) % BUCKETS] += 1
     names = [
-        f"cell {cell} {step + 1} steps of label {bucket}"
-        for cell, step, bucket in product(range(cells), range(STEPS), range(BUCKETS))
+        f"cell {cell} step{step} label {bucket}"
+        for cell, step, bucket in product(range(cells), range(STEPS + 1), range(BUCKETS))
     ]
     return names, columns.reshape(n, -1)
 

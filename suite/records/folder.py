@@ -25,7 +25,10 @@ Row: TypeAlias = Mapping[str, object]
 SPEC = "spec.resolved.toml"
 ENVIRONMENT = "environment.json"
 TRIALS = "trials.jsonl"
-RESULTS = (TRIALS, "leaderboard.csv", "winners.csv", "anytime.csv", "ledger.csv", "consistency.csv", "scores.csv")
+RESULTS = (
+    TRIALS, "leaderboard.csv", "winners.csv", "anytime.csv", "ledger.csv", "consistency.csv", "scores.csv",
+    "predictors.csv",
+)  # fmt: skip
 """What belongs to one spec."""
 
 

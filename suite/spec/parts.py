@@ -109,17 +109,32 @@ class BudgetPart(Part):
         return Budget(float("inf") if self.device_s is None else self.device_s, self.evaluations)
 
 
-class Common(Part):
-    """What runs and studies share."""
+class Named(Part):
+    """A whole spec: its name, its first seed, its text with all defaults."""
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    seed0: int = Field(default=0, ge=0, le=MAX_SEED)
+    """The first seed; the others follow it."""
+
+    def resolved(self) -> JSON:
+        """All values, defaults included, as TOML has them."""
+        values: JSON = without_none(self.model_dump(mode="json"))
+        return values
+
+    @property
+    def short_hash(self) -> str:
+        """Eight digits that differ between specs."""
+        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+class Common(Named):
+    """What runs and studies share."""
+
     space: str
     datasets: list[str] = Field(min_length=1)
     evaluator: EvaluatorPart
     full: ProxyPart = ProxyPart()
     """The full setting that judges."""
-    seed0: int = Field(default=0, ge=0, le=MAX_SEED)
-    """The first seed; the others follow it."""
 
     @field_validator("datasets")
     @classmethod
@@ -137,16 +152,6 @@ class Common(Part):
         if name not in SPACES:
             raise ValueError(f"no space {name!r}: {nearest(name, SPACES)}")
         return name
-
-    def resolved(self) -> JSON:
-        """All values, defaults included, as TOML has them."""
-        values: JSON = without_none(self.model_dump(mode="json"))
-        return values
-
-    @property
-    def short_hash(self) -> str:
-        """Eight digits that differ between specs."""
-        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()[:8]
 
 
 class SearcherPart(Part):

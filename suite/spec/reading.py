@@ -19,11 +19,12 @@ from suite.spec.parts import (
     StudyProxyPart,
     TablePart,
 )
+from suite.spec.predictors import DataPart, PredictorPart, PredictorsSpec
 from suite.spec.run import RunSpec
 from suite.spec.study import StudySpec
 from suite.types import JSON, BadInput, nearest
 
-Spec = TypeVar("Spec", RunSpec, StudySpec)
+Spec = TypeVar("Spec", RunSpec, StudySpec, PredictorsSpec)
 
 
 def load(kind: type[Spec], path: Path, settings: Sequence[str] = ()) -> Spec:
@@ -45,7 +46,7 @@ def load(kind: type[Spec], path: Path, settings: Sequence[str] = ()) -> Spec:
 
 def check(kind: type[Spec], content: JSON, source: str) -> Spec:
     """A spec from what TOML held."""
-    for command, only in (("run", "searchers"), ("study", "proxies")):
+    for command, only in (("run", "searchers"), ("study", "proxies"), ("predictors", "predictors")):
         if only in content and only not in kind.model_fields:
             raise BadInput(f"{source}: a spec for `kendall {command}` (it has {only})")
     try:
@@ -112,7 +113,7 @@ def keys_beside(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     parts: dict[str, type[BaseModel]] = {
         "table": TablePart, "live": LivePart, "budget": BudgetPart, "proxy": ProxyPart, "full": ProxyPart,
         "proxies": StudyProxyPart, "architectures": ArchitecturesPart, "levels": LevelsPart, "judge": TablePart,
-        "resources": ResourcePart,
+        "resources": ResourcePart, "predictors": PredictorPart, "data": DataPart,
     }  # fmt: skip
     model = next((parts[word] for word in reversed(loc[:-1]) if isinstance(word, str) and word in parts), kind)
     return list(model.model_fields)

@@ -1,0 +1,82 @@
+"""The spec of `kendall predictors`: which predictors learn what from how many networks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator
+
+from suite.spec.parts import Ints, Named, Part
+from suite.types import nearest
+from surrogates import SURROGATES
+
+
+class DataPart(Part):
+    """Networks with known errors: a table, or one of our own logs."""
+
+    table: str
+    """A name of `kendall list`, or a converted table's or a log's file."""
+    file: str | None = None
+    """Where the benchmark's own file lies, if its package does not ship it."""
+    datasets: list[str] | None = None
+    """Of the table's; None: all."""
+    split: Literal["valid", "test"] = "valid"
+    epochs: int | None = Field(default=None, ge=1)
+    """The training that is predicted; None: the table's longest."""
+    cheap_epochs: Ints | None = None
+    """Shorter trainings of the same networks, ranked beside the predictors."""
+    score_file: str | None = None
+    """Published scores of the same networks."""
+    scores: list[str] | None = None
+    """Which of them are ranked beside the predictors; None: all."""
+
+
+class PredictorPart(Part):
+    """A predictor and its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: str
+    encoding: str | None = None
+    """Parts joined by +, or "auto"; None: what suits the predictor."""
+    as_written: bool = False
+    """Whether dead operations are left in."""
+    features: list[str] = Field(default_factory=list)
+    """Cheap trainings ("12 epochs") and scores that are columns, too."""
+    datasets: list[str] | None = None
+    """Where it takes part; None: everywhere."""
+    label: str = ""
+    """What its rows are called, where one predictor stands in a spec twice; empty: the name."""
+
+    @field_validator("name")
+    @classmethod
+    def known(cls, name: str) -> str:
+        """A registered predictor."""
+        if name not in SURROGATES:
+            raise ValueError(f"no predictor {name!r}: {nearest(name, SURROGATES)}")
+        return name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of its constructor."""
+        return dict(self.model_extra or {})
+
+
+class PredictorsSpec(Named):
+    """`kendall predictors`: the rank agreement of predictors by number of networks that they learn from."""
+
+    data: list[DataPart] = Field(min_length=1)
+    predictors: list[PredictorPart] = Field(min_length=1)
+    sizes: Ints
+    """Networks to learn from."""
+    splits: int = Field(default=5, ge=1)
+    """Draws of these networks; split k is drawn with seed `seed0` + k."""
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Of the intervals."""
+
+    @field_validator("predictors", mode="before")
+    @classmethod
+    def named(cls, value: object) -> object:
+        """Names and tables mixed."""
+        if not isinstance(value, list):
+            return value
+        return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
