@@ -109,12 +109,12 @@ class BudgetPart(Part):
         return Budget(float("inf") if self.device_s is None else self.device_s, self.evaluations)
 
 
-class Named(Part):
-    """A whole spec: its name, its first seed, its text with all defaults."""
+Name = Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
-    seed0: int = Field(default=0, ge=0, le=MAX_SEED)
-    """The first seed; the others follow it."""
+
+class WholeSpec(Part):
+    """A spec as a whole: its values with all defaults, and a short name for them."""
 
     def resolved(self) -> JSON:
         """All values, defaults included, as TOML has them."""
@@ -127,14 +127,17 @@ class Named(Part):
         return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()[:8]
 
 
-class Common(Named):
+class Common(WholeSpec):
     """What runs and studies share."""
 
+    name: Name
     space: str
     datasets: list[str] = Field(min_length=1)
     evaluator: EvaluatorPart
     full: ProxyPart = ProxyPart()
     """The full setting that judges."""
+    seed0: Seed = 0
+    """The first seed; the others follow it."""
 
     @field_validator("datasets")
     @classmethod

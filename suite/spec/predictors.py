@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from suite.spec.parts import Ints, Named, Part
+from suite.spec.parts import Ints, Name, Part, Seed, WholeSpec
 from suite.types import nearest
 from surrogates import SURROGATES
 
@@ -40,7 +40,7 @@ class PredictorPart(Part):
     """Parts joined by +, or "auto"; None: what suits the predictor."""
     as_written: bool = False
     """Whether dead operations are left in."""
-    features: list[str] = Field(default_factory=list)
+    features: list[str] | None = None
     """Cheap trainings ("12 epochs") and scores that are columns, too."""
     datasets: list[str] | None = None
     """Where it takes part; None: everywhere."""
@@ -61,15 +61,17 @@ class PredictorPart(Part):
         return dict(self.model_extra or {})
 
 
-class PredictorsSpec(Named):
+class PredictorsSpec(WholeSpec):
     """`kendall predictors`: the rank agreement of predictors by number of networks that they learn from."""
 
+    name: Name
     data: list[DataPart] = Field(min_length=1)
     predictors: list[PredictorPart] = Field(min_length=1)
     sizes: Ints
     """Networks to learn from."""
     splits: int = Field(default=5, ge=1)
     """Draws of these networks; split k is drawn with seed `seed0` + k."""
+    seed0: Seed = 0
     level: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """Of the intervals."""
 

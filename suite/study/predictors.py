@@ -140,14 +140,14 @@ class Study:
 
     def encoder(self, part: PredictorPart) -> Encoder:
         """The encoder of a predictor; those of the same encoding share one."""
-        for feature in part.features:
+        for feature in part.features or ():
             if feature not in self.data.cheap:
                 raise BadInput(f"{label_of(part)}: no feature {feature!r} of {self.data.name}: "
                                f"{nearest(feature, self.data.cheap)}")  # fmt: skip
         encoding = part.encoding or surrogates.load_class(part.name).encoding
-        key = (encoding, part.as_written, tuple(part.features))
+        key = (encoding, part.as_written, tuple(part.features or ()))
         if key not in self.encoders:
-            extra = {name: self.data.cheap[name] for name in part.features}
+            extra = {name: self.data.cheap[name] for name in part.features or ()}
             self.encoders[key] = Encoder(self.data.space, encoding, simplified=not part.as_written, extra=extra)
         return self.encoders[key]
 
