@@ -23,6 +23,8 @@ class DataPart(Part):
     split: Literal["valid", "test"] = "valid"
     epochs: int | None = Field(default=None, ge=1)
     """The training that is predicted; None: the table's longest."""
+    sizes: Ints | None = None
+    """Networks to learn from, where they are other than those of the spec."""
     cheap_epochs: Ints | None = None
     """Shorter trainings of the same networks, ranked beside the predictors."""
     score_file: str | None = None
@@ -68,7 +70,7 @@ class PredictorsSpec(WholeSpec):
     data: list[DataPart] = Field(min_length=1)
     predictors: list[PredictorPart] = Field(min_length=1)
     sizes: Ints
-    """Networks to learn from."""
+    """Networks to learn from, unless the data say otherwise."""
     splits: int = Field(default=5, ge=1)
     """Draws of these networks; split k is drawn with seed `seed0` + k."""
     seed0: Seed = 0

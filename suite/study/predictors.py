@@ -54,6 +54,8 @@ class Known:
     """Isomorphic networks share a number."""
     cheap: Mapping[str, Mapping[Architecture, float]] = field(default_factory=dict)
     """Rankings that cost little, lower is better: name -> network -> value."""
+    sizes: Sequence[int] | None = None
+    """Networks to learn from; None: as the spec says."""
     fingerprint: str = ""
 
 
@@ -84,7 +86,7 @@ def known(part: DataPart, base: Path) -> Iterator[Known]:
                 if any(map(math.isfinite, found.values())):
                     cheap[name] = {arch: -value for arch, value in found.items()}  # lower is better everywhere here
         name = dataset if space.name == "nas_bench_201" else f"{space.name} {dataset}"
-        yield Known(name, space, archs, errors, classes, cheap, table.fingerprint)
+        yield Known(name, space, archs, errors, classes, cheap, part.sizes, table.fingerprint)
 
 
 def errors_of(table: Table, dataset: str, split: str, epochs: int | None) -> tuple[list[Architecture], Floats]:
@@ -154,7 +156,7 @@ class Study:
     @property
     def sizes(self) -> list[int]:
         """Networks to learn from that leave as many to predict."""
-        return [n for n in self.spec.sizes if 2 * n <= len(self.data.archs)]
+        return [n for n in self.data.sizes or self.spec.sizes if 2 * n <= len(self.data.archs)]
 
     def due(self) -> list[tuple[PredictorPart | str, int]]:
         """Predictors and sizes in order; rankings that learn nothing have size 0."""
@@ -227,14 +229,16 @@ def conduct(studies: Sequence[Study], done: Sequence[Row], keep: Callable[[list[
     for row in done:
         before.setdefault(tuple(row[name] for name in ("dataset", "predictor", "encoding", "n")), []).append(row)
     rows: list[Row] = []
-    for study in studies:
-        for part, n in study.due():
-            names = ("", part) if isinstance(part, str) else (study.encoder(part).label, label_of(part))
-            held = before.get((study.data.name, names[1], names[0], n), [])
-            complete = len(held) == 2 * study.spec.splits
-            rows += held if complete else study.rows(part, n)
-            if not complete:
-                keep(rows)
+    due = [(study, part, n) for study in studies for part, n in study.due()]
+    # rankings first, then each predictor on all data sets: what was asked for first is there first
+    due.sort(key=lambda one: -1 if isinstance(one[1], str) else one[0].spec.predictors.index(one[1]))
+    for study, part, n in due:
+        names = ("", part) if isinstance(part, str) else (study.encoder(part).label, label_of(part))
+        held = before.get((study.data.name, names[1], names[0], n), [])
+        complete = len(held) == 2 * study.spec.splits
+        rows += held if complete else study.rows(part, n)
+        if not complete:
+            keep(rows)
     return rows
 
 
