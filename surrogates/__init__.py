@@ -52,6 +52,8 @@ SURROGATES: dict[str, Entry] = {
     "gaussian_process": Entry(
         "surrogates.gaussian_process:GaussianProcess", "one length scale for each kind of column; Hamming on one_hot"
     ),
+    "mlp": Entry("surrogates.mlp:MLP", "perceptrons in torch, squared or ranking loss; differentiable"),
+    "additive": Entry("surrogates.additive:Additive", "a look-up table: the base for latency and energy"),
     "ridge": Entry("surrogates.ridge:Ridge", "linear, penalised: the floor"),
     "size": Entry("surrogates.size:Size", "larger is better: the trivial one"),
 }

@@ -21,6 +21,7 @@ SPACE = SPACES["nas_bench_201"]
 SMALL: dict[str, dict[str, object]] = {
     "boosted_trees": {"members": 2, "rounds": 40},
     "extra_trees": {"trees": 30},
+    "mlp": {"members": 2, "epochs": 60},
     "ensemble": {"members": 1, "rounds": 40},
 }
 """So that each is fitted in a fraction of a second."""
@@ -86,8 +87,8 @@ def test_a_prediction_does_not_depend_on_the_rows_beside_it(name):
     model, rows = fitted(name), ENCODERS[name](drawn(20, seed=4))
     together = np.stack(model.predict(rows))
     alone = np.concatenate([np.stack(model.predict(rows[i : i + 1])) for i in range(20)], axis=1)
-    assert np.allclose(together, alone, rtol=1e-6, atol=1e-8)
-    assert np.allclose(model.predict(np.concatenate([rows, rows]))[0], np.tile(together[0], 2))
+    assert np.allclose(together, alone, rtol=1e-4, atol=1e-4)  # networks of torch are float32
+    assert np.allclose(model.predict(np.concatenate([rows, rows]))[0], np.tile(together[0], 2), rtol=1e-4)
     assert model.predict(rows[:0])[0].shape == (0,)
 
 

@@ -137,3 +137,34 @@ def test_twins_are_held_out_together():
     apart = surrogates.make("extra_trees", **trees).fit(x, y).calibrate()
     together = surrogates.make("extra_trees", **trees).fit(x, y, groups=list(np.repeat(range(40), 2))).calibrate()
     assert np.median(apart._errors) < 0.5 * np.median(together._errors)
+
+
+def test_an_mlp_is_differentiable_and_says_the_same_as_predict():
+    torch = pytest.importorskip("torch")
+    for target in ("plain", "shifted_log"):
+        model = surrogates.make("mlp", epochs=30, target=target).fit(X, Y)
+        code = torch.tensor(X[:5], requires_grad=True)
+        said = model(code)
+        assert np.allclose(said.detach().numpy(), model.predict(X[:5])[0], rtol=1e-4, atol=1e-4)
+        said.sum().backward()
+        step = np.zeros_like(X[:5])
+        step[:, 1] = 1e-2
+        slope = (model.predict(X[:5] + step)[0] - model.predict(X[:5] - step)[0]) / 2e-2
+        assert np.allclose(code.grad[:, 1].numpy(), slope, rtol=0.05, atol=0.02)
+
+
+def test_a_ranking_loss_ranks_and_has_the_unit_of_the_targets():
+    pytest.importorskip("torch")
+    model = surrogates.make("mlp", loss="ranking", epochs=150, target="plain").fit(X[:50], Y[:50])
+    mean = model.predict(X)[0]
+    assert np.corrcoef(mean[50:], Y[50:])[0, 1] > 0.7
+    assert mean.mean() == pytest.approx(Y.mean(), abs=0.5)
+
+
+def test_an_additive_table_finds_the_times_that_were_added():
+    rng = np.random.default_rng(0)
+    rows = np.eye(4)[rng.integers(4, size=(80, 3))].reshape(80, 12)
+    times = rng.uniform(0, 5, size=12)
+    model = surrogates.make("additive").fit(rows, rows @ times + 2)
+    asked = np.eye(4)[rng.integers(4, size=(20, 3))].reshape(20, 12)
+    assert np.allclose(model.predict(asked)[0], asked @ times + 2)
