@@ -153,7 +153,7 @@ def predictors(spec: SpecPath, settings: Settings = None, out: Out = None, resum
     folder = jobs.predict(checked, out or default_folder(checked), base=spec.parent, resume=resume,
                           command=as_typed("predictors", spec, settings), progress=progress)  # fmt: skip
     show(folder)
-    say(f"Results: {folder / 'predictors.csv'}")
+    say(f"Results: {folder}")
 
 
 @app.command(epilog="Example: `kendall report results/runs/my-run`")

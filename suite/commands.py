@@ -169,13 +169,16 @@ def predict(
         BadInput: The spec, the data or the folder is wrong.
         Unsupported: A space cannot be encoded so, or a table has no such errors.
     """
-    from suite.study import predictors
+    from suite.study import latency, predictors
 
-    studies = [predictors.Study(spec, data) for part in spec.data for data in predictors.known(part, base)]
+    studies = [predictors.Study(spec, data) for part in spec.data or () for data in predictors.known(part, base)]
     for each in studies:
         each.check()
+    devices = [device for devices in spec.devices or () for device in latency.known(devices, base)]
+    meters = latency.Study(spec, devices) if devices else None
     with Folder(out, spec.resolved(), resume=resume) as folder:
         data = {each.data.name: each.data.fingerprint for each in studies}
+        data |= {f"{device.table} {device.name}": device.fingerprint for device in devices}
         folder.describe(environment(command=command, device=cpu(), data=data))
         path = out / "predictors.csv"
         done = predictors.read(path) if path.exists() else []
@@ -186,8 +189,17 @@ def predict(
                 tick()
 
             rows = predictors.conduct(studies, done, keep)
-        folder.write_csv("predictors_summary.csv", predictors.SUMMARY, predictors.summary(rows))
-        folder.write_csv("predictors.csv", predictors.PREDICTORS, rows)
+        if studies:
+            folder.write_csv("predictors_summary.csv", predictors.SUMMARY, predictors.summary(rows))
+            folder.write_csv("predictors.csv", predictors.PREDICTORS, rows)
+        if meters is not None:
+            with progress("devices", meters.steps) as tick:
+                measured: list[Row] = []
+                for block in meters.blocks():
+                    measured += block
+                    tick()
+            folder.write_csv("latency.csv", latency.LATENCY, measured)
+            folder.write_csv("latency_summary.csv", latency.SUMMARY, latency.summary(measured))
     return out
 
 

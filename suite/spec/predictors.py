@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from suite.spec.parts import Ints, Name, Part, Seed, WholeSpec
 from suite.types import nearest
@@ -63,12 +63,41 @@ class PredictorPart(Part):
         return dict(self.model_extra or {})
 
 
+class DevicesPart(Part):
+    """Networks with measured latency or energy: a table of resources, each of its devices predicted by itself."""
+
+    table: str
+    """A name of `kendall list` that holds resources, or a converted table's file."""
+    file: str | None = None
+    """Where the publisher's own file lies."""
+    dataset: str = "cifar10"
+    """The data set whose networks were measured."""
+    metric: Literal["latency_ms", "energy_mj"] = "latency_ms"
+    devices: list[str] | None = None
+    """Of the table's; None: all that know the metric."""
+
+
+class TransferPart(Part):
+    """A few networks measured on a device that is new; others were measured before."""
+
+    sources: list[str] = Field(min_length=2)
+    """Devices that were measured before."""
+    targets: list[str] = Field(min_length=1)
+    """Devices that are new."""
+    measured: int = Field(default=900, ge=20)
+    """Networks measured on each of the sources."""
+    samples: Ints
+    """Networks measured on a new device."""
+
+
 class PredictorsSpec(WholeSpec):
     """`kendall predictors`: the rank agreement of predictors by number of networks that they learn from."""
 
     name: Name
-    data: list[DataPart] = Field(min_length=1)
+    data: list[DataPart] | None = None
     predictors: list[PredictorPart] = Field(min_length=1)
+    devices: list[DevicesPart] | None = None
+    transfer: TransferPart | None = None
     sizes: Ints
     """Networks to learn from, unless the data say otherwise."""
     splits: int = Field(default=5, ge=1)
@@ -76,6 +105,15 @@ class PredictorsSpec(WholeSpec):
     seed0: Seed = 0
     level: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """Of the intervals."""
+
+    @model_validator(mode="after")
+    def something(self) -> Self:
+        """There is something to predict."""
+        if not (self.data or self.devices):
+            raise ValueError("give data, devices or both: what is to be predicted")
+        if self.transfer is not None and not self.devices:
+            raise ValueError("transfer: its devices are in tables of resources; give devices, too")
+        return self
 
     @field_validator("predictors", mode="before")
     @classmethod

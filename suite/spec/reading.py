@@ -19,7 +19,7 @@ from suite.spec.parts import (
     StudyProxyPart,
     TablePart,
 )
-from suite.spec.predictors import DataPart, PredictorPart, PredictorsSpec
+from suite.spec.predictors import DataPart, DevicesPart, PredictorPart, PredictorsSpec, TransferPart
 from suite.spec.run import RunSpec
 from suite.spec.study import StudySpec
 from suite.types import JSON, BadInput, nearest
@@ -114,6 +114,7 @@ def keys_beside(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
         "table": TablePart, "live": LivePart, "budget": BudgetPart, "proxy": ProxyPart, "full": ProxyPart,
         "proxies": StudyProxyPart, "architectures": ArchitecturesPart, "levels": LevelsPart, "judge": TablePart,
         "resources": ResourcePart, "predictors": PredictorPart, "data": DataPart,
+        "devices": DevicesPart, "transfer": TransferPart,
     }  # fmt: skip
     model = next((parts[word] for word in reversed(loc[:-1]) if isinstance(word, str) and word in parts), kind)
     return list(model.model_fields)

@@ -205,16 +205,21 @@ class Study:
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:
-    """Means over splits, with 95 % intervals of Student's t."""
+    """Means over splits with their 95 % t intervals."""
+    return means(rows, KEY, MEASURED)
+
+
+def means(rows: Sequence[Row], key: Sequence[str], measured: Sequence[str]) -> list[Row]:
+    """Means over the rows of each key, and the ends of their 95 % intervals by Student's t."""
     from scipy.stats import t as student
 
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[name] for name in KEY), []).append(row)
+        groups.setdefault(tuple(row[name] for name in key), []).append(row)
     found: list[Row] = []
-    for key, members in groups.items():
-        made: dict[str, object] = {**dict(zip(KEY, key, strict=True)), "splits": len(members)}
-        for name in MEASURED:
+    for values_of, members in groups.items():
+        made: dict[str, object] = {**dict(zip(key, values_of, strict=True)), "splits": len(members)}
+        for name in measured:
             values = np.array([row[name] for row in members], dtype=np.float64)
             mean, many = float(values.mean()), len(values)
             half = float(student.ppf(0.975, many - 1) * values.std(ddof=1) / many**0.5) if many > 1 else math.nan

@@ -32,7 +32,7 @@ from suite.spec.parts import (
     StudyProxyPart,
     TablePart,
 )
-from suite.spec.predictors import DataPart, PredictorPart, PredictorsSpec
+from suite.spec.predictors import DataPart, DevicesPart, PredictorPart, PredictorsSpec, TransferPart
 from suite.spec.reading import check, load, put
 from suite.spec.run import RunSpec
 from suite.spec.study import StudySpec
@@ -319,7 +319,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "`[evaluator]`, kind live": LivePart, "Proxies": ProxyPart, "`[budget]`": BudgetPart,
     "`[[searchers]]`": SearcherPart, "`[[resources]]`": ResourcePart, "`[architectures]`": ArchitecturesPart,
     "`[[proxies]]`": StudyProxyPart, "`[levels]`": LevelsPart, "`kendall predictors`": PredictorsSpec,
-    "`[[data]]`": DataPart, "`[[predictors]]`": PredictorPart,
+    "`[[data]]`": DataPart, "`[[predictors]]`": PredictorPart, "`[[devices]]`": DevicesPart,
+    "`[transfer]`": TransferPart,
 }  # fmt: skip
 
 
