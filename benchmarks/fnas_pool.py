@@ -41,7 +41,7 @@ def main(out="results/fnas/pool.csv"):
         live = LiveEvaluator(space, load("digits"), recipe={"batch_size": 64}, device="cpu", pool=pool)
         for start in range(0, FILLING + TESTED, BATCH):
             some = archs[start : start + BATCH]
-            inherited = live.evaluate([Trial(arch, HALF, inherit=True) for arch in some])
+            inherited = live.evaluate([Trial(arch, HALF, origin="pool") for arch in some])
             pool.commit()
             print(f"{start + BATCH} networks: {np.mean([a.metrics['val_error'] for a in inherited]):.2f} %", flush=True)
             if start < FILLING:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 from searchers.darts import DARTS
@@ -17,12 +18,14 @@ from searchers.local_search import LocalSearch
 from searchers.mnas import MNAS
 from searchers.monas import MONAS
 from searchers.ms_darts import MSDARTS
+from searchers.parts.options import checked_options, listing
+from searchers.parts.renamed import refusal
 from searchers.random_search import RandomSearch
 from searchers.regularized_evolution import RegularizedEvolution
 from searchers.reinforce import Reinforce
 from searchers.snas import SNAS, SNASBilevel
 from searchers.successive_halving import SuccessiveHalving
-from suite.types import BadInput, GradientSearch, Proxy, Searcher, nearest
+from suite.types import JSON, BadInput, GradientSearch, Proxy, Searcher, nearest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -31,27 +34,17 @@ if TYPE_CHECKING:
 
     from suite.spaces import SearchSpace
 
-__all__ = ["GROUP", "SEARCHERS", "Method", "available", "load", "load_all", "make", "options"]
+__all__ = [
+    "CAPABILITIES", "GROUP", "SEARCHERS", "About", "Method", "about", "available", "listed", "load", "load_all", "make",
+    "options",
+]  # fmt: skip
+
+CAPABILITIES = ("stages", "resources", "goal", "pool", "stores")
+"""Options that the harness fills, where a searcher has them and the user did not choose them."""
 
 
 class Method(Protocol):
-    """A searcher's class: what it says of itself, and `(space, proxy, rng, *, its options)`."""
-
-    @property
-    def family(self) -> str:
-        """Of methods: "random", "evolution", "local", "multi-fidelity", "reinforcement learning", "differentiable"."""
-
-    @property
-    def objectives(self) -> tuple[str, ...]:
-        """The metrics that it minimises."""
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Capabilities that it makes use of beyond questions and answers: "stages" ..."""
-
-    @property
-    def paper(self) -> str:
-        """Where the method comes from, in one line."""
+    """A searcher's class: `(space, proxy, rng, *, its options)`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Searcher | GradientSearch:
         """A searcher at its beginning."""
@@ -76,6 +69,26 @@ SEARCHERS: dict[str, Method] = {
 
 GROUP = "kendall.searchers"
 """Entry point group of searchers in other packages: name = "module:Class"."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a searcher's class says of itself; attributes that it lacks have these defaults."""
+
+    family: str = "other"
+    """Family of methods: "random", "evolution", "local", "multi-fidelity", "reinforcement learning" ..."""
+    objectives: tuple[str, ...] = ("val_error",)
+    """Metrics that it looks at."""
+    needs: tuple[str, ...] = ()
+    """Capabilities that it makes use of beyond questions and answers: "stages", "supernet" ..."""
+    paper: str = ""
+    """Source of the method, in one line."""
+
+
+def about(method: Method) -> About:
+    """What a class says of itself, defaults where it says nothing."""
+    said = {field.name: getattr(method, field.name) for field in fields(About) if hasattr(method, field.name)}
+    return About(**said)
 
 
 def available() -> tuple[str, ...]:
@@ -123,9 +136,9 @@ def _load(name: str, plug_ins: Mapping[str, EntryPoint]) -> Method:
         method: Method = plug_in.load()
     except Exception as error:  # whatever a foreign import does
         raise BadInput(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
-    missing = [word for word in ("family", "objectives", "needs", "paper") if not hasattr(method, word)]
-    if missing or not callable(method):
-        raise BadInput(f"{where} is no searcher: it lacks {', '.join(missing) or 'a constructor'}")
+    asks = all(hasattr(method, word) for word in ("ask", "tell"))
+    if not callable(method) or not (asks or all(hasattr(method, word) for word in ("begin", "step", "derive"))):
+        raise BadInput(f"{where} is no searcher: it must be a class with ask and tell, or begin, step and derive")
     return method
 
 
@@ -137,6 +150,25 @@ def options(name: str) -> dict[str, object]:
     """
     parameters = inspect.signature(load(name)).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def listed(name: str) -> JSON:
+    """A searcher as `kendall list --json` has it: what it says of itself, its options, the capabilities that it takes.
+
+    Raises:
+        BadInput: There is none of this name, or the package that registers it is broken.
+
+    >>> [option["name"] for option in listed("local_search")["options"]]
+    ['move', 'initial']
+    """
+    method = load(name)
+    entries = list(listing(method))
+    return {
+        "name": name,
+        **asdict(about(method)),
+        "capabilities": [entry["name"] for entry in entries if entry["name"] in CAPABILITIES],
+        "options": [entry for entry in entries if entry["name"] not in CAPABILITIES],
+    }
 
 
 def make(
@@ -174,13 +206,16 @@ def make(
     known = options(name)
     for option in chosen:
         if option not in known:
+            if old := refusal(name, option):
+                raise BadInput(old)
             raise BadInput(f"{name}: no option {option!r}: {nearest(option, list(known)) if known else 'it has none'}")
     offered = {word: value for word, value in (capabilities or {}).items() if word in known and word not in chosen}
     missing = [word for word, default in known.items() if default is inspect.Parameter.empty]
     missing = [word for word in missing if word not in chosen and word not in offered]
     if missing:
         raise BadInput(f"{name}: needs {', '.join(missing)}, which was not given")
-    return load(name)(space, proxy, rng, **offered, **chosen)
+    method = load(name)
+    return method(space, proxy, rng, **offered, **checked_options(method, name, chosen))
 
 
 def _plug_ins() -> dict[str, EntryPoint]:

@@ -20,12 +20,12 @@ training of each. More in docs/methods/darts.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from searchers.parts.logits import Logits
-from searchers.parts.options import flag, number, whole
+from searchers.parts.logits import Alpha, Logits, Statistics
+from searchers.parts.options import Nonnegative, Positive, checked
 from suite.spaces import SearchSpace
 from suite.types import Proxy
 
@@ -40,37 +40,22 @@ class DARTS(Logits):
 
     paper = "Liu et al., ICLR 2019, arXiv:1806.09055"
 
+    @checked
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
-        *, order: int = 1, xi: float | None = None, epsilon: float = 0.01, alpha_first: bool = True,
-        alpha_lr: float = 3e-4, alpha_betas: Sequence[float] = (0.5, 0.999), alpha_decay: float = 1e-3,
-        scale: float = 1e-3, warmup_epochs: int = 0, statistics: str = "running",
+        *, order: Literal[1, 2] = 1, xi: Nonnegative | None = None, epsilon: Positive = 0.01,
+        alpha_first: bool = True, alpha: Alpha = Alpha(), statistics: Statistics = "running",
     ) -> None:  # fmt: skip
         """Nothing is built until the loop hands over a learner.
 
         Args:
-            space: What to search; one that has a supernet.
-            proxy: Size and schedule of the supernet's training.
-            rng: Not used: the loop's seed is that of the logits.
             order: 1: the gradient at the weights as they are; 2: through one step of them.
             xi: Length of that step; None: the weights' present learning rate, as in the paper.
-            epsilon: The weights are moved by so much, in norm, for the Hessian-vector product.
+            epsilon: Norm by which the weights are moved for the Hessian-vector product.
             alpha_first: Logits before weights in each step, as in the authors' code.
-            alpha_lr: Learning rate of the logits.
-            alpha_betas: Of their Adam.
-            alpha_decay: Their weight decay.
-            scale: Standard deviation of the initial logits.
-            warmup_epochs: In so many the logits rest.
-            statistics: Of the supernet's norms outside training: "running" or "batch".
         """
-        super().__init__(
-            "darts", space, proxy, alpha_lr=alpha_lr, alpha_betas=alpha_betas, alpha_decay=alpha_decay, scale=scale,
-            warmup_epochs=warmup_epochs, statistics=statistics,
-        )  # fmt: skip
-        self.order = whole("darts: order", order, least=1, most=2)
-        self.xi = None if xi is None else number("darts: xi", xi)
-        self.epsilon = number("darts: epsilon", epsilon, above=0.0)
-        self.alpha_first = flag("darts: alpha_first", alpha_first)
+        super().__init__(space, proxy, rng, alpha=alpha, statistics=statistics)
+        self.order, self.xi, self.epsilon, self.alpha_first = order, xi, epsilon, alpha_first
 
     def step(self, train: Batch, held: Callable[[], Batch]) -> Pass:
         """One step of alpha and one of w."""

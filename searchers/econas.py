@@ -21,14 +21,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 
 from searchers.parts.draw import unseen
-from searchers.parts.options import flag, whole
+from searchers.parts.options import AtLeast, Count, checked
 from suite.spaces import SearchSpace
 from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
 
+Whole = Annotated[int, AtLeast(0)]
 TRIES = 100
 """So many children in vain, and the cycle has one child less."""
 
@@ -52,11 +54,13 @@ class EcoNAS:
     needs = ("stages",)
     paper = "Zhou et al., CVPR 2020, arXiv:2001.01233"
 
+    @checked
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
-        *, initial: int = 16, children: Sequence[int] = (6, 5, 5), promoted: Sequence[int] = (8, 4), life: int = 10,
-        tournament: int = 4, cycles: int = 100, hierarchy: bool = True, stage_epochs: Sequence[int] | None = None,
-        repeats: bool = False, group_size: int | None = None, stages: tuple[int, ...] | None = None,
+        *, initial: Count = 16, children: tuple[Whole, ...] = (6, 5, 5), promoted: tuple[Whole, ...] = (8, 4),
+        life: Count = 10, tournament: Count = 4, cycles: Whole = 100, hierarchy: bool = True,
+        stage_epochs: tuple[Count, ...] | None = None, repeats: bool = False, group_size: Count | None = None,
+        stages: tuple[Count, ...] | None = None,
     ) -> None:  # fmt: skip
         """Start without networks.
 
@@ -77,24 +81,18 @@ class EcoNAS:
             stages: Epochs at which a run can be stopped; None: any.
         """
         self.space, self.proxy, self.rng = space, proxy, rng
-        self.initial = whole("econas: initial", initial, least=1)
-        self.life = whole("econas: life", life, least=1)
-        self.tournament = whole("econas: tournament", tournament, least=1)
-        self.cycles = whole("econas: cycles", cycles, least=0)
-        self.repeats = flag("econas: repeats", repeats)
-        self.group_size = None if group_size is None else whole("econas: group_size", group_size, least=1)
-        every_child = numbers("children", children, least=0)
-        every_promotion = numbers("promoted", promoted, least=0)
-        if not any(every_child) or len(every_promotion) != len(every_child) - 1:
+        self.initial, self.life, self.tournament, self.cycles = initial, life, tournament, cycles
+        self.repeats, self.group_size = repeats, group_size
+        if not any(children) or len(promoted) != len(children) - 1:
             raise BadInput(
                 "econas: children must name one number a group, not all 0, and promoted one less, "
-                f"not {list(every_child)} and {list(every_promotion)}"
+                f"not {list(children)} and {list(promoted)}"
             )
-        groups = len(every_child) if flag("econas: hierarchy", hierarchy) else 1
+        groups = len(children) if hierarchy else 1
         self.stage_epochs = staged(proxy.epochs, groups, stage_epochs, stages)
         last = len(self.stage_epochs) - 1
-        self.children = (*every_child[:last], sum(every_child[last:]))
-        self.promoted = every_promotion[:last]
+        self.children = (*children[:last], sum(children[last:]))
+        self.promoted = promoted[:last]
         self.remarks = remarks(self.stage_epochs, groups, proxy.epochs)
         self.cycle = 0
         self.networks: list[Network] = []
@@ -219,12 +217,13 @@ def staged(
         if stages is not None:
             wanted = [min(stages, key=lambda stage: (abs(math.log(stage / target)), -stage)) for target in wanted]
         return tuple(sorted(set(wanted)))
-    own = numbers("stage_epochs", chosen, least=1, most=epochs)
-    if list(own) != sorted(set(own)) or not 1 <= len(own) <= groups:
-        raise BadInput(f"econas: stage_epochs must rise and be 1 to {groups} numbers, not {list(own)}")
-    if stages is not None and not set(own) <= set(stages):
-        raise BadInput(f"econas: stage_epochs {list(own)} are not all among the stages there are: {list(stages)}")
-    return own
+    if list(chosen) != sorted(set(chosen)) or not 1 <= len(chosen) <= groups or chosen[-1] > epochs:
+        raise BadInput(
+            f"econas: stage_epochs must rise to at most {epochs} and be 1 to {groups} numbers, not {list(chosen)}"
+        )
+    if stages is not None and not set(chosen) <= set(stages):
+        raise BadInput(f"econas: stage_epochs {list(chosen)} are not all among the stages there are: {list(stages)}")
+    return tuple(chosen)
 
 
 def remarks(stage_epochs: Sequence[int], groups: int, epochs: int) -> list[str]:
@@ -238,10 +237,3 @@ def remarks(stage_epochs: Sequence[int], groups: int, epochs: int) -> list[str]:
     if stage_epochs[-1] < epochs:
         found.append(f"curve replay: stages of a {epochs}-epoch schedule")
     return found
-
-
-def numbers(option: str, values: object, *, least: int, most: int | None = None) -> tuple[int, ...]:
-    """`values`, a list of whole numbers; anything else is BadInput."""
-    if not isinstance(values, list | tuple):
-        raise BadInput(f"econas: {option} must be a list of whole numbers, not {values!r}")
-    return tuple(whole(f"econas: {option}", value, least=least, most=most) for value in values)

@@ -9,11 +9,11 @@ trained half as long. AEB, the experience buffer: half of every batch of PPO is 
 rho, how much likelier the policy draws them now than it did. With all three off this is `mnas`, draw by draw.
 
 Trained and predicted rewards are kept apart: V learns from trained ones only, the buffer holds trained ones only, and
-the winner is a trained one. `predictions` has the others.
+the winner is a trained one, which the goal picks. `predictions` has the others.
 
 Departures: abstract and figures were at hand, the formulas of the three modules were not; docs/methods/fnas.md says
 what is ours. The advantage of a sample is its reward less the batch's mean, not less its own V, which would leave
-predicted samples, and all that V knows, without any (`advantage="critic"` does that).
+predicted samples, and all that V knows, without any (`uac.advantage = "critic"` does that).
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol, TypeAlias
+from typing import Annotated, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from searchers.mnas import Resources, Tradeoff
 from searchers.parts.critic import Critic
-from searchers.parts.options import flag, fraction, number, whole
-from searchers.parts.policies import Array
-from searchers.parts.ppo import Agent, Due, Resources, normalised, reward
+from searchers.parts.options import AtLeast, Count, Nonnegative, Positive, Share, Value, checked
+from searchers.parts.policies import LSTM, Array
+from searchers.parts.ppo import PPO, Agent, Due, normalised
+from searchers.parts.rewards import GoalReward
 from suite.spaces import SearchSpace
-from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
+from suite.types import ERROR_ALONE, POOL, Architecture, BadInput, Evaluation, Goal, Proxy, Trial
 
-ADVANTAGES = ("batch", "critic")
 RECENT = 200
 """Trained samples whose spread of rewards is the threshold's measure, and whose errors U learns."""
 EARLIER = 1000
@@ -47,8 +48,42 @@ Earlier: TypeAlias = tuple[Architecture, Mapping[str, float], float]
 """Architecture, metrics, and the log probability with which it was drawn."""
 
 
+@dataclass(frozen=True)
+class UAC(Value):
+    """The uncertainty-aware critic: V predicts rewards, U the error of V; `uac` of a spec."""
+
+    threshold: Nonnegative = 0.25
+    """tau, as a share of the standard deviation of the last 200 trained rewards."""
+    audit: Share = 0.1
+    """Probability of training a sample that V is sure of."""
+    warm_up: Count = 64
+    """Samples, earlier searches' included, that are trained before V is asked."""
+    hidden: Count = 128
+    """Units of each of two layers, in V and in U."""
+    lr: Positive = 1e-3
+    """Learning rate of Adam, for V and U."""
+    steps: Count = 50
+    """Steps of Adam on each batch."""
+    advantage: Literal["batch", "critic"] = "batch"
+    """"batch": the reward less the batch's mean; "critic": less V of the sample itself."""
+
+
+@dataclass(frozen=True)
+class AEB(Value):
+    """The architecture experience buffer: trained samples that are replayed; `aeb` of a spec."""
+
+    capacity: Count = 512
+    """Samples that the buffer holds."""
+    share: Share = 0.5
+    """Share of a batch that comes from the buffer, once it holds so many."""
+    priority: Nonnegative = 0.6
+    """alpha: a sample of rank k is drawn in proportion to k^-alpha; 0 replays all alike."""
+    rho_cap: Positive = 1.5
+    """Largest weight of a replayed sample."""
+
+
 class Pool(Protocol):
-    """Weights of trained blocks, from which trials with `inherit` start."""
+    """Weights of trained blocks, from which trials of origin "pool" start."""
 
     @property
     def note(self) -> str:
@@ -141,17 +176,14 @@ class FNAS:
     needs = ("resources", "pool", "stores")
     paper = "Liu et al., 2021, arXiv:2105.11694"
 
+    @checked
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
-        *, uac: bool = True, akp: bool = True, aeb: bool = True,
-        audit: float = 0.1, threshold: float = 0.25, warm_up: int = 64, critic_hidden: int = 128,
-        critic_lr: float = 1e-3, critic_steps: int = 50, advantage: str = "batch",
-        capacity: int = 512, replayed: float = 0.5, priority: float = 0.6, rho_cap: float = 1.5,
-        constraint: str = "soft", a: float | None = None, b: float | None = None, metric: str | None = None,
-        target: float | None = None, batch: int = 16, lr: float = 3.5e-4, clip: float = 0.2,
-        passes: int = 4, entropy_weight: float = 0.01, hidden: int = 100, layers: int = 1, embedding: int = 32,
-        spread: float = 0.1, resources: Resources | None = None, pool: Pool | None = None,
-        stores: Stores | None = None,
+        *, uac: UAC | None = UAC(), akp: bool = True, aeb: AEB | None = AEB(),
+        reward: Literal["own", "goal"] = "own", tradeoff: Tradeoff = Tradeoff(),
+        batch: Annotated[int, AtLeast(2)] = 16, ppo: PPO = PPO(),
+        lstm: LSTM = LSTM(hidden=100, tanh=0.0, temperature=1.0), resources: Resources | None = None,
+        goal: Goal = ERROR_ALONE, pool: Pool | None = None, stores: Stores | None = None,
     ) -> None:  # fmt: skip
         """Start with a policy that is almost uniform, and with what the stores remember.
 
@@ -159,73 +191,32 @@ class FNAS:
             space: What to search.
             proxy: What every network is trained under; with the pool for half the epochs.
             rng: All chance comes from here.
-            uac: Whether samples that V is sure of are not trained.
+            uac: The critic; None (false in a spec): every sample is trained.
             akp: Whether networks start from the pool, if there is one.
-            aeb: Whether a share of each batch is replayed.
-            audit: Probability of training a sample that V is sure of.
-            threshold: tau, as a share of the standard deviation of the last 200 trained rewards.
-            warm_up: So many samples, earlier searches' included, are trained before V is asked.
-            critic_hidden: Units of each of two layers, of V and U.
-            critic_lr: Of Adam, for V and U.
-            critic_steps: Of Adam on each batch.
-            advantage: "batch": the reward less the batch's mean; "critic": less V of the sample itself.
-            capacity: Of the buffer.
-            replayed: Share of a batch that comes from the buffer, once it holds so many.
-            priority: alpha: 0 replays all alike.
-            rho_cap: Largest weight of a replayed sample.
-            constraint: This and what follows as in `mnas`.
-            a: As in `mnas`.
-            b: As in `mnas`.
-            metric: As in `mnas`.
-            target: As in `mnas`.
+            aeb: The buffer; None (false in a spec): nothing is replayed.
+            reward: As in `mnas`: "own", by `tradeoff`, or "goal".
+            tradeoff: As in `mnas`.
             batch: As in `mnas`.
-            lr: As in `mnas`.
-            clip: As in `mnas`.
-            passes: As in `mnas`.
-            entropy_weight: As in `mnas`.
-            hidden: As in `mnas`.
-            layers: As in `mnas`.
-            embedding: As in `mnas`.
-            spread: As in `mnas`.
+            ppo: As in `mnas`.
+            lstm: As in `mnas`.
             resources: Knows metrics without training.
+            goal: What the run is about.
             pool: Weights of blocks; None: there are none, as on a table, and `akp` does nothing.
             stores: Samples of earlier searches; None: there are none, and nothing is kept for later ones.
         """
-        if advantage not in ADVANTAGES:
-            raise BadInput(f"fnas: advantage must be one of {', '.join(ADVANTAGES)}, not {advantage!r}")
-        self.space, self.rng = space, rng
-        self.uac, self.aeb = flag("fnas: uac", uac), flag("fnas: aeb", aeb)
-        if advantage == "critic" and not uac:
-            raise BadInput("fnas: advantage 'critic' needs uac = true; use 'batch' without")
-        self.advantage = advantage
-        self.pool = pool if flag("fnas: akp", akp) else None
+        if aeb is not None and aeb.capacity < batch:
+            raise BadInput(f"fnas: aeb.capacity must be at least the batch of {batch}, not {aeb.capacity}")
+        self.space, self.rng, self.batch, self.uac, self.aeb = space, rng, batch, uac, aeb
+        self.pool = pool if akp else None
         self.stores = stores if uac or aeb else None
-        self.audit = fraction("fnas: audit", audit)
-        self.threshold = number("fnas: threshold", threshold)
-        self.warm_up = whole("fnas: warm_up", warm_up, least=1)
-        self.batch = whole("fnas: batch", batch, least=2)
-        self.from_buffer = math.floor(self.batch * fraction("fnas: replayed", replayed))
-        self.rho_cap = number("fnas: rho_cap", rho_cap, above=0)
-        self.buffer = Buffer(
-            whole("fnas: capacity", capacity, least=self.batch), number("fnas: priority", priority)
-        )  # fmt: skip
-        self.reward = reward(
-            "fnas", space, proxy, constraint=constraint, a=a, b=b, metric=metric, target=target,
-            resources=resources,
-        )  # fmt: skip
-        self.agent = Agent(
-            "fnas", space, rng, lr=lr, clip=clip, passes=passes, entropy_weight=entropy_weight, hidden=hidden,
-            layers=layers, embedding=embedding, spread=spread,
-        )  # fmt: skip
+        self.from_buffer = math.floor(batch * aeb.share) if aeb else 0
+        self.buffer = Buffer(aeb.capacity, aeb.priority) if aeb else None
+        self.reward = GoalReward(goal) if reward == "goal" else tradeoff.reward("fnas", space, proxy, resources)
+        self.agent = Agent(space, rng, ppo, lstm)
         self.proxy = replace(proxy, epochs=math.ceil(proxy.epochs / 2)) if self.pool is not None else proxy
         self.critic: Critic | None = None
         if uac:
-            self.critic = Critic(
-                space.decisions, rng,
-                hidden=whole("fnas: critic_hidden", critic_hidden, least=1),
-                lr=number("fnas: critic_lr", critic_lr, above=0),
-                steps=whole("fnas: critic_steps", critic_steps, least=1), window=RECENT,
-            )  # fmt: skip
+            self.critic = Critic(space.decisions, rng, hidden=uac.hidden, lr=uac.lr, steps=uac.steps, window=RECENT)
         self.archs: list[Architecture] = []
         self.log_p = np.zeros(0)
         self.rewards = np.zeros(0)
@@ -243,10 +234,6 @@ class FNAS:
         self.remembered = self.remember()
         self.over = False
 
-    def objective(self, metrics: Mapping[str, float]) -> float:
-        """-R, of trained answers."""
-        return self.reward.minimised(metrics)
-
     # A batch
 
     def ask(self) -> list[Trial]:
@@ -254,8 +241,7 @@ class FNAS:
         for _ in range(WITHOUT_TRAINING):
             if self.due or self.over:
                 return []
-            replays = self.aeb and len(self.buffer.entries) >= max(1, self.from_buffer)
-            count = self.batch - self.from_buffer if replays else self.batch
+            count = self.batch - self.from_buffer if self.replays else self.batch
             self.archs, self.log_p = self.agent.draw(count, self.rng)
             self.rewards = self.predicted()
             asked = [
@@ -269,19 +255,24 @@ class FNAS:
         self.over = True
         return []
 
+    @property
+    def replays(self) -> bool:
+        """Whether the buffer holds enough for its share of a batch."""
+        return self.buffer is not None and len(self.buffer.entries) >= max(1, self.from_buffer)
+
     def trial(self, arch: Architecture) -> Trial:
-        """With the pool it may inherit."""
-        return Trial(arch, self.proxy, inherit=self.pool is not None)
+        """The training of `arch`, from the pool's blocks where there is a pool."""
+        return Trial(arch, self.proxy, origin=POOL if self.pool is not None else "")
 
     def predicted(self) -> Array:
         """UAC: V of the samples that it is sure of, nan for those to train."""
         rewards = np.full(len(self.archs), math.nan)
         self.checks = {}
-        if self.critic is None or len(self.critic.rewards) < self.warm_up:
+        if self.uac is None or self.critic is None or len(self.critic.rewards) < self.uac.warm_up:
             return rewards
-        tau = self.threshold * float(self.critic.rewards[-RECENT:].std())
+        tau = self.uac.threshold * float(self.critic.rewards[-RECENT:].std())
         values, doubts = self.critic.values(self.archs), self.critic.uncertainties(self.archs)
-        audited = self.rng.random(len(self.archs)) < self.audit
+        audited = self.rng.random(len(self.archs)) < self.uac.audit
         for place, arch in enumerate(self.archs):
             sure = bool(doubts[place] <= tau and not audited[place])
             said = Prediction(arch, float(values[place]), float(doubts[place]), tau, sure)
@@ -306,11 +297,10 @@ class FNAS:
 
     def learn(self) -> None:
         """PPO on the new samples and those replayed; then critic, buffer, stores and pool take in what was trained."""
-        replays = self.aeb and len(self.buffer.entries) >= max(1, self.from_buffer)
-        old = self.buffer.draw(self.from_buffer, self.rng) if replays else []
+        old = self.buffer.draw(self.from_buffer, self.rng) if self.buffer and self.replays else []
         archs = [*self.archs, *(arch for arch, _, _ in old)]
         used = np.concatenate([self.rewards, [reward for _, _, reward in old]])
-        baseline = self.critic.values(archs) if self.critic and self.advantage == "critic" else 0.0
+        baseline = self.critic.values(archs) if self.critic and self.uac and self.uac.advantage == "critic" else 0.0
         self.agent.learn(archs, normalised(used - baseline), self.weights(old))
 
         trained = sorted(self.answers)
@@ -319,7 +309,7 @@ class FNAS:
         some, rewards = [self.archs[place] for place in trained], self.rewards[trained]
         if self.critic is not None:
             self.critic.learn(some, rewards)
-        if self.aeb:
+        if self.buffer:
             self.buffer.entries.extend(zip(some, self.log_p[trained].tolist(), rewards.tolist(), strict=True))
         if self.stores is not None:
             answers = [self.answers[place] for place in trained]
@@ -330,11 +320,11 @@ class FNAS:
 
     def weights(self, old: Sequence[tuple[Architecture, float, float]]) -> Array | None:
         """1 for new samples, rho for replayed ones."""
-        if not old:
+        if not old or not self.aeb:
             return None
         now = self.agent.log_probabilities([arch for arch, _, _ in old])
         then = np.array([log_p for _, log_p, _ in old])
-        rho = np.exp(np.minimum(now - then, math.log(self.rho_cap)))
+        rho = np.exp(np.minimum(now - then, math.log(self.aeb.rho_cap)))
         self.rhos += rho.tolist()
         return np.concatenate([np.ones(len(self.archs)), rho])
 
@@ -345,7 +335,7 @@ class FNAS:
         example = self.trial(self.space.sample(np.random.default_rng(0)))
         found = [sample for sample in self.stores.earlier(example) if self.reward.known(sample[1])][-EARLIER:]
         rewards = [self.reward(metrics) for _, metrics, _ in found]
-        if self.aeb:
+        if self.buffer:
             self.buffer.entries.extend((arch, log_p, r) for (arch, _, log_p), r in zip(found, rewards, strict=True))
         if self.critic is not None:
             for start in range(0, len(found), self.batch):
@@ -385,7 +375,7 @@ class FNAS:
 
     def rho_shares(self) -> tuple[float, float, float, float]:
         """Histogram of rho over all replayed: below 0.5, up to 1, up to the cap, at the cap."""
-        rho = np.array(self.rhos)
-        edges = (0.0, *RHO_BINS, self.rho_cap * (1 - 1e-9), math.inf)
+        rho, cap = np.array(self.rhos), self.aeb.rho_cap if self.aeb else math.inf
+        edges = (0.0, *RHO_BINS, cap * (1 - 1e-9), math.inf)
         shares = [float(((rho >= low) & (rho < high)).mean()) for low, high in pairwise(edges)]
         return shares[0], shares[1], shares[2], shares[3]

@@ -15,13 +15,13 @@ not drawn gives no gradient of its own, as the paper says. More in docs/methods/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from searchers.parts.logits import Logits
-from searchers.parts.options import flag, number
+from searchers.parts.logits import Alpha, Logits, Statistics
+from searchers.parts.options import Positive, checked
 from suite.spaces import SearchSpace
 from suite.types import BadInput, Proxy
 
@@ -36,37 +36,23 @@ class GDAS(Logits):
 
     paper = "Dong & Yang, CVPR 2019, arXiv:1910.04465"
 
+    @checked
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
-        *, tau_max: float = 10.0, tau_min: float = 0.1, alpha_first: bool = False,
-        alpha_lr: float = 3e-4, alpha_betas: Sequence[float] = (0.5, 0.999), alpha_decay: float = 1e-3,
-        scale: float = 1e-3, warmup_epochs: int = 0, statistics: str = "running",
+        *, tau_max: Positive = 10.0, tau_min: Positive = 0.1, alpha_first: bool = False, alpha: Alpha = Alpha(),
+        statistics: Statistics = "running",
     ) -> None:  # fmt: skip
         """Nothing is built until the loop hands over a learner.
 
         Args:
-            space: What to search; one that has a supernet.
-            proxy: Size and schedule of the supernet's training.
-            rng: Not used: the loop's seed is that of all draws.
             tau_max: Temperature of the first epoch.
-            tau_min: Of the last.
+            tau_min: Temperature of the last epoch, at most that of the first.
             alpha_first: Logits before weights in each step.
-            alpha_lr: Learning rate of the logits.
-            alpha_betas: Of their Adam.
-            alpha_decay: Their weight decay.
-            scale: Standard deviation of the initial logits.
-            warmup_epochs: In so many the logits rest.
-            statistics: Of the supernet's norms outside training: "running" or "batch".
         """
-        super().__init__(
-            "gdas", space, proxy, alpha_lr=alpha_lr, alpha_betas=alpha_betas, alpha_decay=alpha_decay, scale=scale,
-            warmup_epochs=warmup_epochs, statistics=statistics,
-        )  # fmt: skip
-        self.tau_max = number("gdas: tau_max", tau_max, above=0.0)
-        self.tau_min = number("gdas: tau_min", tau_min, above=0.0)
-        if self.tau_min > self.tau_max:
-            raise BadInput(f"gdas: tau_min must be at most tau_max = {self.tau_max:g}, not {self.tau_min:g}")
-        self.alpha_first = flag("gdas: alpha_first", alpha_first)
+        super().__init__(space, proxy, rng, alpha=alpha, statistics=statistics)
+        if tau_min > tau_max:
+            raise BadInput(f"gdas: tau_min must be at most tau_max = {tau_max:g}, not {tau_min:g}")
+        self.tau_max, self.tau_min, self.alpha_first = tau_max, tau_min, alpha_first
 
     @property
     def tau(self) -> float:

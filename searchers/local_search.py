@@ -15,15 +15,14 @@ trains several neighbours at once, and whichever answer is better than where the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from searchers.parts.draw import unseen
-from searchers.parts.options import whole
+from searchers.parts.options import Count, checked
 from suite.spaces import SearchSpace
-from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
-
-MOVES = ("best", "first")
+from suite.types import Architecture, Evaluation, Proxy, Trial
 
 
 class LocalSearch:
@@ -34,9 +33,10 @@ class LocalSearch:
     needs = ()
     paper = "White et al., UAI 2021, arXiv:2005.02960"
 
+    @checked
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
-        *, move: str = "best", initial: int = 1,
+        *, move: Literal["best", "first"] = "best", initial: Count = 1,
     ) -> None:  # fmt: skip
         """Start nowhere.
 
@@ -47,10 +47,8 @@ class LocalSearch:
             move: "best": to the best of all neighbours; "first": to the first better one.
             initial: Random architectures before a climb, which starts at the best of them.
         """
-        if move not in MOVES:
-            raise BadInput(f"local_search: move must be one of {', '.join(MOVES)}, not {move!r}")
-        self.space, self.proxy, self.rng, self.move = space, proxy, rng, move
-        self.initial = whole("local_search: initial", initial, least=1)
+        self.space, self.proxy, self.rng = space, proxy, rng
+        self.move, self.initial = move, initial
         self.errors: dict[Architecture, float] = {}
         self.asked: set[Architecture] = set()
         self.here: Architecture | None = None

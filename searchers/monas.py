@@ -11,12 +11,12 @@ measured, and one of three rewards moves the drawing network up the policy gradi
     accuracy     1 - E if Acc >= limit else 0
 
 Acc is the validation accuracy in [0, 1]; E the metric as a fraction of the range of 64 random architectures, which are
-measured once before the search. The winner is the sample with the largest reward; under a constraint only a reward
-above 0 can win, so an infeasible architecture never does.
+measured once before the search. The reward steers the search; the winner is picked by the run's goal. So the paper's
+constraint on the winner is a limit of the goal.
 
 Departures: the paper gives no sizes, rates, baseline or normalisation; ours are in docs/methods/monas.md. The
 recurrent network's first input and the embeddings of its decisions are learnt, where the paper has zeros and one-hot
-vectors. A failed training has accuracy 0 and never wins. If the first 64 samples are all infeasible, the search ends
+vectors. A failed training has accuracy 0. If the first 64 samples are all infeasible, the search ends
 without a winner.
 """
 
@@ -25,20 +25,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 
-from searchers.parts.options import flag, fraction, number, whole
-from searchers.parts.policies import Adam, Array, Baseline, Policy, RNNPolicy, Sample, TabularPolicy
+from searchers.parts.adam import Adam
+from searchers.parts.options import AtLeast, AtMost, Count, Nonnegative, Positive, Share, checked
+from searchers.parts.policies import LSTM, Array, Baseline, Policy, RNNPolicy, Sample, TabularPolicy
+from searchers.parts.rewards import GoalReward, accuracy
 from suite.pareto import Normaliser
 from suite.spaces import SearchSpace
-from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial, Unsupported
+from suite.types import ERROR_ALONE, Architecture, BadInput, Evaluation, Goal, Proxy, Trial, Unsupported
 
-REWARDS = ("mixed", "constraint", "accuracy")
-POLICIES = {"rnn": 0.1, "tabular": 1e-3}
-"""And the spread of their first parameters."""
-BASELINES = ("average", "none")
+SPREAD = 1e-3
+"""Standard deviation of a tabular policy's first parameters, unless another is given."""
 USUAL = {"mixed": "energy_mj", "constraint": "peak_power_w", "accuracy": "energy_mj"}
 """The paper's metric of each reward."""
 FALLBACK = "macs"
@@ -80,15 +80,17 @@ class MONAS:
     needs = ("resources",)
     paper = "Hsu et al. 2018, arXiv:1806.10332"
 
+    @checked
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
-        *, reward: str = "mixed", alpha: float | None = None, metric: str | None = None,
-        limit: float | None = None, percentile: float | None = None,
-        low: float | None = None, high: float | None = None, precheck: bool = False, patience: int = 64,
-        baseline: str = "average", momentum: float = 0.9, baseline_first: bool = True,
-        policy: str = "rnn", lr: float = 3e-3, samples: int = 1, spread: float | None = None,
-        hidden: int = 64, layers: int = 1, embedding: int = 32, tanh: float = 2.5, temperature: float = 5.0,
-        resources: Resources | None = None,
+        *, reward: Literal["mixed", "constraint", "accuracy", "goal"] = "mixed", alpha: Share | None = None,
+        metric: str | None = None, limit: Positive | None = None,
+        percentile: Annotated[float, AtLeast(0), AtMost(100)] | None = None,
+        low: Nonnegative | None = None, high: Nonnegative | None = None, precheck: bool = False,
+        patience: Annotated[int, AtLeast(0)] = 64, baseline: Literal["average", "none"] = "average",
+        momentum: Share = 0.9, baseline_first: bool = True, policy: Literal["rnn", "tabular"] = "rnn",
+        lr: Positive = 3e-3, samples: Count = 1, spread: Nonnegative | None = None, lstm: LSTM = LSTM(),
+        resources: Resources | None = None, goal: Goal = ERROR_ALONE,
     ) -> None:  # fmt: skip
         """Start with a policy that is almost uniform.
 
@@ -96,60 +98,46 @@ class MONAS:
             space: What to search.
             proxy: What every network is trained under.
             rng: All chance comes from here.
-            reward: "mixed", "constraint" or "accuracy".
-            alpha: Of the mixed reward: share of the accuracy; None: 0.75.
+            reward: The paper's "mixed", "constraint" or "accuracy"; "goal": the accuracy within the limits of the run's
+                goal.
+            alpha: Share of the accuracy in the mixed reward; None: 0.75.
             metric: The resource, as the answers name it; None: the paper's (energy_mj, or peak_power_w under a
                 constraint) if it is among the resources, else macs, else their only one. Where there are no resources,
                 the mixed reward is the accuracy alone.
-            limit: Of "constraint", in the metric's unit; or of "accuracy", A_min in [0, 1].
-            percentile: Of "constraint", instead of `limit`: that of 64 random architectures, in [0, 100].
-            low: What E counts as 0, in the metric's unit; None: the least of 64 random architectures.
-            high: What E counts as 1; None: the largest of them.
+            limit: Limit of "constraint", in the metric's unit; or of "accuracy", A_min in [0, 1].
+            percentile: Limit of "constraint", instead of `limit`: that percentile of 64 random architectures.
+            low: Value that E counts as 0, in the metric's unit; None: the least of 64 random architectures.
+            high: Value that E counts as 1; None: the largest of them.
             precheck: Under "constraint": reject a violator before it is trained.
-            patience: So many infeasible samples and no feasible one end the search; 0: never.
+            patience: Infeasible samples without a feasible one that end the search; 0: never.
             baseline: "average", a moving average of rewards; or "none", as in the paper's formula.
-            momentum: Of that average.
+            momentum: Share that the average keeps at each reward.
             baseline_first: Whether the average takes in a reward before it is subtracted from it.
             policy: "rnn" (needs torch) or "tabular".
-            lr: Of Adam.
+            lr: Learning rate of Adam.
             samples: N: answers averaged for a step.
-            spread: Of the first parameters; None: 0.1 (rnn, half range), 0.001 (tabular, standard deviation).
-            hidden: Units of an LSTM layer.
-            layers: Of the LSTM.
-            embedding: Length of a decision's embedding.
-            tanh: Bound of the LSTM's logits.
-            temperature: Divisor of the LSTM's output before the bound.
+            spread: Standard deviation of the tabular policy's first parameters; None: 0.001.
+            lstm: Size of the recurrent policy.
             resources: Metrics without training: for the choice of a metric, the range of E, a percentile, a precheck.
+            goal: What the run is about.
         """
-        for option, value, there in (
-            ("reward", reward, REWARDS), ("policy", policy, tuple(POLICIES)), ("baseline", baseline, BASELINES)
-        ):  # fmt: skip
-            if value not in there:
-                raise BadInput(f"monas: {option} must be one of {', '.join(there)}, not {value!r}")
         self.space, self.proxy, self.rng, self.resources = space, proxy, rng, resources
-        self.reward = reward
-        self.samples = whole("monas: samples", samples, least=1)
-        self.patience = whole("monas: patience", patience, least=0)
-        self.precheck = flag("monas: precheck", precheck)
-        self.metric = self.chosen_metric(metric, alpha)
-        self.alpha = fraction("monas: alpha", ALPHA if alpha is None else alpha) if self.metric else 1.0
+        self.reward, self.samples, self.patience, self.precheck = reward, samples, patience, precheck
+        self.by_goal = GoalReward(goal) if reward == "goal" else None
+        self.metric = None if self.by_goal else self.chosen_metric(metric, alpha)
+        self.alpha = (ALPHA if alpha is None else alpha) if self.metric else 1.0
         self.check_limit(limit, percentile)
         self.check_range(low, high)
         self.given_limit, self.percentile, self.given_range = limit, percentile, (low, high)
-        average = Baseline(fraction("monas: momentum", momentum), flag("monas: baseline_first", baseline_first))
-        self.baseline = average if baseline == "average" else None
-        self.adam = Adam(number("monas: lr", lr, above=0))
-        width = number("monas: spread", POLICIES[policy] if spread is None else spread)
-        self.policy: Policy = (
-            TabularPolicy(space.decisions, rng, width)
-            if policy == "tabular"
-            else RNNPolicy(
-                space.decisions, rng, width,
-                hidden=whole("monas: hidden", hidden, least=1), layers=whole("monas: layers", layers, least=1),
-                embedding=whole("monas: embedding", embedding, least=1), tanh=number("monas: tanh", tanh, above=0),
-                temperature=number("monas: temperature", temperature, above=0),
-            )
-        )  # fmt: skip
+        self.baseline = Baseline(momentum, baseline_first) if baseline == "average" else None
+        self.adam: Adam[np.float64] = Adam(lr)
+        self.policy: Policy
+        if policy == "tabular":
+            self.policy = TabularPolicy(space.decisions, rng, SPREAD if spread is None else spread)
+        else:
+            if spread is not None:
+                raise BadInput("monas: spread is the tabular policy's; write lstm.spread for the recurrent one's")
+            self.policy = RNNPolicy(space.decisions, rng, lstm)
         self.due: dict[Trial, list[Sample]] = {}
         self.told: list[tuple[Sample, float]] = []
         """Samples of the next step, with their rewards."""
@@ -183,27 +171,24 @@ class MONAS:
 
     def reward_of(self, metrics: Mapping[str, float]) -> float:
         """R of an answer."""
-        accuracy = max(0.0, 1.0 - metrics["val_error"] / 100.0)
+        if self.by_goal is not None:
+            return self.by_goal(metrics)
         if self.reward == "mixed":
-            return self.alpha * accuracy - (1.0 - self.alpha) * self.normalised(metrics)
+            return self.alpha * accuracy(metrics) - (1.0 - self.alpha) * self.normalised(metrics)
         if not self.is_feasible(metrics):
             return 0.0
-        return accuracy if self.reward == "constraint" else 1.0 - self.normalised(metrics)
+        return accuracy(metrics) if self.reward == "constraint" else 1.0 - self.normalised(metrics)
 
     def is_feasible(self, metrics: Mapping[str, float]) -> bool:
         """Whether the network was trained, can be run and keeps the constraint."""
+        if self.by_goal is not None:
+            return self.by_goal(metrics) > 0.0
         value = self.value(metrics)
         if not (math.isfinite(metrics["val_error"]) and math.isfinite(value)):
             return False
         if self.reward == "constraint":
             return value < self.limit
         return self.reward == "mixed" or 1.0 - metrics["val_error"] / 100.0 >= self.limit
-
-    def objective(self, metrics: Mapping[str, float]) -> float:
-        """What the winner has the least of: -R; inf if it must not win, which under a constraint is R = 0 too."""
-        reward = self.reward_of(metrics)
-        wins = self.is_feasible(metrics) and (self.reward == "mixed" or reward > 0.0)
-        return -reward if wins else math.inf
 
     @property
     def note(self) -> str:
@@ -212,6 +197,7 @@ class MONAS:
             "mixed": f"alpha {self.alpha:g}, {self.metric or 'no resource'}",
             "constraint": f"{self.metric} < {self.limit:.4g}",
             "accuracy": f"accuracy >= {self.limit:.4g}, {self.metric}",
+            "goal": str(self.by_goal),
         }
         rejected = f", {self.rejected} rejected untrained" if self.precheck else ""
         if self.reward != "mixed" and not self.feasible:
@@ -284,31 +270,29 @@ class MONAS:
 
     def check_limit(self, limit: float | None, percentile: float | None) -> None:
         """Raises BadInput unless the reward has the limit that it needs."""
-        if self.reward == "mixed":
+        if self.reward in ("mixed", "goal"):
             if limit is not None or percentile is not None or self.precheck:
                 raise BadInput("monas: limit, percentile and precheck belong to a constraint; choose such a reward")
         elif self.reward == "accuracy":
             if limit is None or percentile is not None or self.precheck:
                 raise BadInput("monas: the reward 'accuracy' needs limit, and has neither percentile nor precheck")
-            fraction("monas: limit", limit)
+            if limit > 1:
+                raise BadInput(f"monas: limit must be a number in [0, 1] under the reward 'accuracy', not {limit:g}")
         else:
             if self.precheck and not self.known:
                 raise BadInput(f"monas: precheck needs {self.metric} without training: add a source as [[resources]]")
             if (limit is None) == (percentile is None):
                 raise BadInput("monas: the reward 'constraint' needs limit or percentile, one of the two")
-            if limit is not None:
-                number("monas: limit", limit, above=0)
-            elif number("monas: percentile", percentile) > 100:
-                raise BadInput(f"monas: percentile must be a number in [0, 100], not {percentile!r}")
-            elif not self.known:
+            if limit is None and not self.known:
                 raise BadInput(f"monas: no source of {self.metric} to calibrate with: add [[resources]], or give limit")
 
     def check_range(self, low: float | None, high: float | None) -> None:
         """Raises BadInput unless E has a range."""
         if (low is None) != (high is None):
             raise BadInput("monas: give low and high, or neither")
-        if low is not None:
-            number("monas: high", high, above=number("monas: low", low))
+        if low is not None and high is not None:
+            if not high > low:
+                raise BadInput(f"monas: high must be a number above low = {low:g}, not {high:g}")
         elif self.reward != "constraint" and self.metric is not None and not self.known:
             raise BadInput(
                 f"monas: no source of {self.metric} to calibrate with: add [[resources]], or give low and high"

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
-from searchers.parts.logits import Logits
-from searchers.parts.options import flag, number, whole
+from searchers.parts.logits import Alpha, Logits, Statistics
+from searchers.parts.options import AtLeast, Count, Nonnegative, Positive, checked
 from suite.spaces import SearchSpace
-from suite.types import BadInput, Proxy
+from suite.types import Proxy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,44 +41,26 @@ class MSDARTS(Logits):
     paper = "Hsieh et al., IEEE TAI 2024, arXiv:2108.09996"
     keep = "best"
 
+    @checked
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
-        *, eps_max: float = 0.25, bandwidth: float = 1.0, samples: int = 3, iterations: int = 2,
-        loss_weight_sign: int = 1, project_output: bool = False, alpha_lr: float = 3e-4,
-        alpha_betas: Sequence[float] = (0.5, 0.999), alpha_decay: float = 1e-3, scale: float = 1e-3,
-        warmup_epochs: int = 5, statistics: str = "running",
+        *, eps_max: Nonnegative = 0.25, bandwidth: Positive = 1.0, samples: Count = 3,
+        iterations: Annotated[int, AtLeast(0)] = 2, loss_weight_sign: Literal[1, -1] = 1,
+        project_output: bool = False, alpha: Alpha = Alpha(warmup_epochs=5), statistics: Statistics = "running",
     ) -> None:  # fmt: skip
         """Nothing is built until the loop hands over a learner.
 
         Args:
-            space: What to search; one that has a supernet.
-            proxy: Size and schedule of the supernet's training.
-            rng: Not used: the loop's seed is that of all draws.
             eps_max: Half the side of the box, which the last epochs near.
             bandwidth: h of the kernel for a cell of DARTS; elsewhere it is scaled by sqrt(weights of a cell / 112).
             samples: N, points drawn in an iteration.
             iterations: T; 0: no shift, DARTS.
             loss_weight_sign: +1: a point with a higher loss weighs more, as in the authors' code; -1: less.
             project_output: Whether the shifted mixture is brought back to the simplex.
-            alpha_lr: Learning rate of the logits.
-            alpha_betas: Of their Adam.
-            alpha_decay: Their weight decay.
-            scale: Standard deviation of the initial logits.
-            warmup_epochs: In so many the logits rest.
-            statistics: Of the supernet's norms outside training: "running" or "batch".
         """
-        super().__init__(
-            "ms_darts", space, proxy, alpha_lr=alpha_lr, alpha_betas=alpha_betas, alpha_decay=alpha_decay, scale=scale,
-            warmup_epochs=warmup_epochs, statistics=statistics,
-        )  # fmt: skip
-        self.eps_max = number("ms_darts: eps_max", eps_max)
-        self.bandwidth = number("ms_darts: bandwidth", bandwidth, above=0.0)
-        self.samples = whole("ms_darts: samples", samples, least=1)
-        self.iterations = whole("ms_darts: iterations", iterations, least=0)
-        if loss_weight_sign not in (1, -1):
-            raise BadInput(f"ms_darts: loss_weight_sign must be 1 or -1, not {loss_weight_sign!r}")
-        self.loss_weight_sign = loss_weight_sign
-        self.project_output = flag("ms_darts: project_output", project_output)
+        super().__init__(space, proxy, rng, alpha=alpha, statistics=statistics)
+        self.eps_max, self.bandwidth, self.samples, self.iterations = eps_max, bandwidth, samples, iterations
+        self.loss_weight_sign, self.project_output = loss_weight_sign, project_output
 
     def begin(self, learner: Learner, epochs: int) -> None:
         """Draw the logits; a kernel for each kind of cell."""

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from searchers.parts.draw import unseen
-from searchers.parts.options import flag
+from searchers.parts.options import checked
 from suite.spaces import SearchSpace
 from suite.types import Architecture, Evaluation, Proxy, Trial
 
@@ -29,12 +29,20 @@ class RandomSearch:
     needs = ()
     paper = "Bergstra & Bengio, JMLR 2012; Li & Talwalkar, UAI 2019, arXiv:1902.07638"
 
+    @checked
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
         *, repeats: bool = True,
     ) -> None:  # fmt: skip
-        self.space, self.proxy, self.rng = space, proxy, rng
-        self.repeats = flag("random_search: repeats", repeats)
+        """Start with nothing drawn.
+
+        Args:
+            space: What to search.
+            proxy: What every network is trained under.
+            rng: All chance comes from here.
+            repeats: Whether an architecture may be drawn again.
+        """
+        self.space, self.proxy, self.rng, self.repeats = space, proxy, rng, repeats
         self.drawn: set[Architecture] = set()
 
     def ask(self) -> list[Trial]:

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from searchers.parts.options import flag, fraction, whole
+from searchers.parts.options import Count, Share, checked
 from suite.spaces import SearchSpace
-from suite.types import Architecture, Evaluation, Proxy, Trial
+from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
 
 
 class RegularizedEvolution:
@@ -31,10 +31,11 @@ class RegularizedEvolution:
     needs = ()
     paper = "Real et al., AAAI 2019, arXiv:1802.01548"
 
+    @checked
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
-        *, population_size: int = 100, sample_size: int = 25, replacement: bool = True,
-        p_identity: float = 0.0, training_seeds: int = 1,
+        *, population_size: Count = 100, sample_size: Count = 25, replacement: bool = True,
+        p_identity: Share = 0.0, training_seeds: Count = 1,
     ) -> None:  # fmt: skip
         """Start with an empty population.
 
@@ -42,19 +43,20 @@ class RegularizedEvolution:
             space: What to search.
             proxy: What every network is trained under.
             rng: All chance comes from here.
-            population_size: P: each network lives for so many further completions.
+            population_size: P, the further completions for which each network lives.
             sample_size: S: contenders of a tournament, at most P.
             replacement: Whether a network can be drawn into a tournament twice, as in the paper.
             p_identity: Probability that a child is its parent, trained again.
-            training_seeds: A trial's training seed is drawn from so many.
+            training_seeds: Number of seeds that a trial's training seed is drawn from.
         """
-        method = "regularized_evolution"
+        if sample_size > population_size:
+            raise BadInput(
+                f"regularized_evolution: sample_size must be at most population_size = {population_size}, "
+                f"not {sample_size}"
+            )
         self.space, self.proxy, self.rng = space, proxy, rng
-        self.population_size = whole(f"{method}: population_size", population_size, least=1)
-        self.sample_size = whole(f"{method}: sample_size", sample_size, least=1, most=population_size)
-        self.replacement = flag(f"{method}: replacement", replacement)
-        self.p_identity = fraction(f"{method}: p_identity", p_identity)
-        self.training_seeds = whole(f"{method}: training_seeds", training_seeds, least=1)
+        self.population_size, self.sample_size, self.replacement = population_size, sample_size, replacement
+        self.p_identity, self.training_seeds = p_identity, training_seeds
         self.population: deque[Evaluation] = deque(maxlen=population_size)
 
     def ask(self) -> list[Trial]:

@@ -19,27 +19,31 @@ the papers', 64 units. With several workers an answer is credited to the policy 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from searchers.parts.options import flag, fraction, number, whole
-from searchers.parts.policies import Adam, Array, Baseline, Policy, RNNPolicy, Sample, TabularPolicy
+from searchers.parts.adam import Adam
+from searchers.parts.options import AtLeast, Below, Count, Nonnegative, Positive, Share, checked
+from searchers.parts.policies import LSTM, Array, Baseline, Policy, RNNPolicy, Sample, TabularPolicy
+from searchers.parts.rewards import accuracy
 from suite.spaces import SearchSpace
 from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "tabular": {
         "lr": 0.1, "samples": 1, "momentum": 0.9, "entropy_weight": 0.0,
-        "betas": (0.9, 0.999), "epsilon": 1e-8, "clip": 0.0, "spread": 1e-3,
+        "betas": (0.9, 0.999), "epsilon": 1e-8, "clip": 0.0,
     },
     "rnn": {
         "lr": 1e-3, "samples": 4, "momentum": 0.95, "entropy_weight": 1e-4,
-        "betas": (0.0, 0.999), "epsilon": 1e-3, "clip": 5.0, "spread": 0.1,
+        "betas": (0.0, 0.999), "epsilon": 1e-3, "clip": 5.0,
     },
 }  # fmt: skip
 """Options that differ between the policies."""
-BONUSES = ("reward", "loss")
+SPREAD = 1e-3
+"""Standard deviation of a tabular policy's first parameters, unless another is given."""
+Beta = Annotated[float, AtLeast(0), Below(1)]
 
 
 class Reinforce:
@@ -50,14 +54,14 @@ class Reinforce:
     needs = ()
     paper = "Williams 1992; Zoph & Le, ICLR 2017, arXiv:1611.01578; Dong & Yang, ICLR 2020, arXiv:2001.00326"
 
+    @checked
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
-        *, policy: str = "tabular", lr: float | None = None, samples: int | None = None,
-        momentum: float | None = None, baseline_first: bool = True,
-        entropy_weight: float | None = None, entropy_bonus: str = "reward", scale: float = 1.0,
-        betas: Sequence[float] | None = None, epsilon: float | None = None, clip: float | None = None,
-        spread: float | None = None, hidden: int = 64, layers: int = 1, embedding: int = 32,
-        tanh: float = 2.5, temperature: float = 5.0,
+        *, policy: Literal["tabular", "rnn"] = "tabular", lr: Positive | None = None, samples: Count | None = None,
+        momentum: Share | None = None, baseline_first: bool = True,
+        entropy_weight: Nonnegative | None = None, entropy_bonus: Literal["reward", "loss"] = "reward",
+        scale: Positive = 1.0, betas: tuple[Beta, Beta] | None = None, epsilon: Positive | None = None,
+        clip: Nonnegative | None = None, spread: Nonnegative | None = None, lstm: LSTM = LSTM(),
     ) -> None:  # fmt: skip
         """Start with a policy that is almost uniform.
 
@@ -66,57 +70,37 @@ class Reinforce:
             proxy: What every network is trained under.
             rng: All chance comes from here.
             policy: "tabular" or "rnn" (needs torch); options that are None have the values of `DEFAULTS` for it.
-            lr: Of Adam.
+            lr: Learning rate of Adam.
             samples: N: answers averaged for a step.
-            momentum: Of the baseline, the moving average of rewards; 0: the last reward.
+            momentum: Share that the baseline, the moving average of rewards, keeps; 0: the last reward.
             baseline_first: Whether the baseline takes in a reward before it is subtracted from it.
-            entropy_weight: beta: of the entropy, in nats summed over the decisions.
+            entropy_weight: beta: weight of the entropy, in nats summed over the decisions.
             entropy_bonus: "reward": added to the reward, as ENAS does; "loss": its own gradient is followed.
             scale: Reward of accuracy 1.
-            betas: Of Adam.
-            epsilon: Of Adam.
+            betas: Decays of Adam's two moments.
+            epsilon: Added to the root of Adam's second moment.
             clip: Largest norm of a step's gradient; 0: any.
-            spread: Of the first parameters: standard deviation of the table, half range of the LSTM's weights.
-            hidden: Units of an LSTM layer.
-            layers: Of the LSTM.
-            embedding: Length of a decision's embedding.
-            tanh: Bound of the LSTM's logits, c.
-            temperature: Divisor of the LSTM's output before the bound, tau_c.
+            spread: Standard deviation of the table's first parameters; None: 0.001.
+            lstm: Size of the recurrent policy.
         """
-        if policy not in DEFAULTS:
-            raise BadInput(f"reinforce: policy must be one of {', '.join(DEFAULTS)}, not {policy!r}")
-        if entropy_bonus not in BONUSES:
-            raise BadInput(f"reinforce: entropy_bonus must be one of {', '.join(BONUSES)}, not {entropy_bonus!r}")
         default = DEFAULTS[policy]
 
         def chosen(option: str, value: Any) -> Any:
             return default[option] if value is None else value
 
         self.space, self.proxy, self.rng = space, proxy, rng
-        self.lr = number("reinforce: lr", chosen("lr", lr), above=0)
-        self.samples = whole("reinforce: samples", chosen("samples", samples), least=1)
-        self.entropy_weight = number("reinforce: entropy_weight", chosen("entropy_weight", entropy_weight))
-        self.entropy_bonus = entropy_bonus
-        self.scale = number("reinforce: scale", scale, above=0)
-        self.clip = number("reinforce: clip", chosen("clip", clip))
-        average = fraction("reinforce: momentum", chosen("momentum", momentum))
-        self.baseline = Baseline(average, flag("reinforce: baseline_first", baseline_first))
-        pair = chosen("betas", betas)
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(0 <= beta < 1 for beta in pair):
-            raise BadInput(f"reinforce: betas must be two numbers in [0, 1), not {pair!r}")
-        self.adam = Adam(self.lr, (pair[0], pair[1]), number("reinforce: epsilon", chosen("epsilon", epsilon), above=0))
-        width = number("reinforce: spread", chosen("spread", spread))
-        self.policy: Policy = (
-            TabularPolicy(space.decisions, rng, width)
-            if policy == "tabular"
-            else RNNPolicy(
-                space.decisions, rng, width,
-                hidden=whole("reinforce: hidden", hidden, least=1), layers=whole("reinforce: layers", layers, least=1),
-                embedding=whole("reinforce: embedding", embedding, least=1),
-                tanh=number("reinforce: tanh", tanh, above=0),
-                temperature=number("reinforce: temperature", temperature, above=0),
-            )
-        )  # fmt: skip
+        self.lr, self.samples = chosen("lr", lr), chosen("samples", samples)
+        self.entropy_weight, self.entropy_bonus = chosen("entropy_weight", entropy_weight), entropy_bonus
+        self.scale, self.clip = scale, chosen("clip", clip)
+        self.baseline = Baseline(chosen("momentum", momentum), baseline_first)
+        self.adam: Adam[np.float64] = Adam(self.lr, chosen("betas", betas), chosen("epsilon", epsilon))
+        self.policy: Policy
+        if policy == "tabular":
+            self.policy = TabularPolicy(space.decisions, rng, SPREAD if spread is None else spread)
+        else:
+            if spread is not None:
+                raise BadInput("reinforce: spread is the tabular policy's; write lstm.spread for the recurrent one's")
+            self.policy = RNNPolicy(space.decisions, rng, lstm)
         self.due: dict[Trial, list[Sample]] = {}
         self.told: list[tuple[Sample, float]] = []
         """Samples of the next step, with their rewards."""
@@ -142,7 +126,7 @@ class Reinforce:
             sample = samples.pop(0)
             if not samples:
                 del self.due[evaluation.trial]
-            reward = self.scale * max(0.0, 1.0 - evaluation.metrics["val_error"] / 100.0)
+            reward = self.scale * accuracy(evaluation.metrics)
             self.trace.append((sample.arch, sample.log_probability, sample.entropy, reward))
             self.told.append((sample, reward))
             if len(self.told) == self.samples:

@@ -15,16 +15,16 @@ reward, which the authors' code does not do; the test images are not looked at.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
 from searchers.parts.costs import known, shares, table
-from searchers.parts.logits import Logits
-from searchers.parts.options import flag, fraction, number, one_of, whole
+from searchers.parts.logits import Alpha, Logits, Statistics
+from searchers.parts.options import AtLeast, Nonnegative, Positive, Share, checked
 from suite.spaces import SearchSpace, darts, nas_bench_201
-from suite.types import Architecture, BadInput, Proxy, Unsupported
+from suite.types import Architecture, Proxy, Unsupported
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 LEVELS = {"mild": 1.5e-3, "moderate": 5e-3, "aggressive": 1e-2}
 """Of eta, for the logarithmic form: the authors' command for 20 cells, ours, the authors' default. The paper's values
 for its three constraints are not known."""
-WAYS = ("reparametrization", "discrete", "policy_gradient")
-FORMS = ("log", "linear")
+Eta = Literal["mild", "moderate", "aggressive"] | Nonnegative
+Way = Literal["reparametrization", "discrete", "policy_gradient"]
+Form = Literal["log", "linear"]
 DROP_PATH = 0.3
 """The authors' for 8 cells; 0.2 for 20."""
 
@@ -45,29 +46,18 @@ class SNAS(Logits):
 
     Args:
         space: nas_bench_201 or darts_edges, whose architectures have all edges; darts with `two_edges`.
-        proxy: Size and schedule of the supernet's training.
-        rng: Not used: all chance belongs to the loop.
         eta: Weight of the resource cost: "mild", "moderate", "aggressive", or a number; 0: none; None: "mild" where
             costs of the operations are known, none elsewhere.
         resource: How it reaches the logits: "reparametrization", "discrete", "policy_gradient"; see `penalty`.
         resource_form: "log" or "linear".
         ratio: What reduction cells count in it against normal ones.
-        temperature: In the beginning.
-        temperature_end: When the horizon is reached.
-        horizon: In so many epochs; 0: the run's.
+        temperature: Temperature in the beginning.
+        temperature_end: Temperature when the horizon is reached.
+        horizon: Epochs over which the temperature falls; 0: the run's.
         bilevel: Whether logits step on images of their own, alternating with the weights.
         resample_cells: Whether every cell draws anew.
         drop_path: Probability with which an edge's mixture is left out; None: 0.3 in DARTS's cells, none elsewhere.
         two_edges: Derive as DARTS does, two edges a node, none of them `none`.
-        alpha_lr: Learning rate of the logits.
-        alpha_optimizer: "adam", or "sgd" as in the authors' training on one GPU.
-        alpha_betas: Of Adam.
-        alpha_decay: Weight decay of the logits; None: 1e-3 with Adam, none with SGD.
-        alpha_clip: Largest norm of the logits' gradient; 0: any.
-        mean: Of the initial logits.
-        scale: Their standard deviation.
-        warmup_epochs: In so many the logits rest.
-        statistics: Of the supernet's norms outside training: "running" or "batch".
     """
 
     method = "snas"
@@ -75,35 +65,22 @@ class SNAS(Logits):
     ahead = 1
     """Epochs by which the temperature is ahead: its first value is that after one epoch, its last the end's."""
 
+    @checked
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
-        *, eta: str | float | None = None, resource: str = "reparametrization", resource_form: str = "log",
-        ratio: float = 1.0, temperature: float = 1.0, temperature_end: float = 0.03, horizon: int = 0,
-        bilevel: bool = False, resample_cells: bool = False, drop_path: float | None = None, two_edges: bool = False,
-        alpha_lr: float = 3e-4, alpha_optimizer: str = "adam", alpha_betas: Sequence[float] = (0.5, 0.999),
-        alpha_decay: float | None = None, alpha_clip: float = 10.0, mean: float = 1.0, scale: float = 0.01,
-        warmup_epochs: int = 0, statistics: str = "running",
+        *, eta: Eta | None = None, resource: Way = "reparametrization", resource_form: Form = "log",
+        ratio: Nonnegative = 1.0, temperature: Positive = 1.0, temperature_end: Positive = 0.03,
+        horizon: Annotated[int, AtLeast(0)] = 0, bilevel: bool = False, resample_cells: bool = False,
+        drop_path: Share | None = None, two_edges: bool = False,
+        alpha: Alpha = Alpha(clip=10.0, mean=1.0, scale=0.01), statistics: Statistics = "running",
     ) -> None:  # fmt: skip
-        method = self.method
-        if alpha_decay is None:
-            alpha_decay = 1e-3 if alpha_optimizer == "adam" else 0.0
-        super().__init__(
-            method, space, proxy, alpha_lr=alpha_lr, alpha_decay=alpha_decay, alpha_betas=alpha_betas,
-            alpha_optimizer=alpha_optimizer, mean=mean, scale=scale, warmup_epochs=warmup_epochs, statistics=statistics,
-        )  # fmt: skip
+        super().__init__(space, proxy, rng, alpha=alpha, statistics=statistics)
+        method, darts_cells = self.method, space.name.startswith("darts")
         self.eta = level("mild" if known(space) else 0.0) if eta is None else level(eta)
-        self.resource = one_of(f"{method}: resource", resource, WAYS)
-        self.resource_form = one_of(f"{method}: resource_form", resource_form, FORMS)
-        self.ratio = number(f"{method}: ratio", ratio)
-        self.temperature = number(f"{method}: temperature", temperature, above=0.0)
-        self.temperature_end = number(f"{method}: temperature_end", temperature_end, above=0.0)
-        self.horizon = whole(f"{method}: horizon", horizon, least=0)
-        self.bilevel = flag(f"{method}: bilevel", bilevel)
-        self.resample_cells = flag(f"{method}: resample_cells", resample_cells)
-        darts_cells = space.name.startswith("darts")
-        self.drop_path = fraction(f"{method}: drop_path", DROP_PATH * darts_cells if drop_path is None else drop_path)
-        self.two_edges = flag(f"{method}: two_edges", two_edges)
-        self.alpha_clip = number(f"{method}: alpha_clip", alpha_clip)
+        self.resource, self.resource_form, self.ratio = resource, resource_form, ratio
+        self.temperature, self.temperature_end, self.horizon = temperature, temperature_end, horizon
+        self.bilevel, self.resample_cells, self.two_edges = bilevel, resample_cells, two_edges
+        self.drop_path = DROP_PATH * darts_cells if drop_path is None else drop_path
         if self.drop_path and not darts_cells:
             raise Unsupported(f"{method}: {space.name} has no path dropout; use drop_path = 0")
         if self.two_edges and space.name != "darts":
@@ -148,12 +125,12 @@ class SNAS(Logits):
             log_z = self.draw("logits' draw")
             passed = learner.forward(held(), log_z.exp())
             (gradient,) = learner.gradients(passed, [self.logits], penalty=self.penalty(log_z))
-            self.move(self.clipped(gradient))
+            self.move(gradient)
         log_z = self.draw("draw")
         if self.bilevel or not self.learning:
             return learner.descend(train, log_z.exp().detach())[0]
         passed, (gradient,) = learner.descend(train, log_z.exp(), penalty=self.penalty(log_z), also=[self.logits])
-        self.move(self.clipped(gradient))
+        self.move(gradient)
         return passed
 
     def penalty(self, log_z: Tensor) -> Tensor | None:
@@ -164,13 +141,6 @@ class SNAS(Logits):
             log_z, self.logits, self.tau, self.costs, self.counted, way=self.resource, form=self.resource_form
         )
         return self.eta * cost
-
-    def clipped(self, gradient: Tensor) -> Tensor:
-        """Shortened to the largest norm, as torch does it."""
-        if not self.alpha_clip:
-            return gradient
-        shrunk: Tensor = gradient * (self.alpha_clip / (gradient.norm() + 1e-6)).clamp(max=1.0)
-        return shrunk
 
     def weights(self) -> Tensor:
         """A draw at the present temperature: what is trained is what is scored."""
@@ -193,17 +163,16 @@ class SNASBilevel(SNAS):
     paper = "Xie et al., ICLR 2019, arXiv:1812.09926, as run by Chen et al., ICLR 2021, arXiv:2006.10355"
     ahead = 0
 
+    @checked
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
-        *, temperature: float = 10.0, temperature_end: float = 1.0, horizon: int = 0, two_edges: bool = False,
-        alpha_lr: float = 3e-4, alpha_betas: Sequence[float] = (0.5, 0.999), alpha_decay: float = 1e-3,
-        mean: float = 0.0, scale: float = 1e-3, warmup_epochs: int = 0, statistics: str = "running",
+        *, temperature: Positive = 10.0, temperature_end: Positive = 1.0,
+        horizon: Annotated[int, AtLeast(0)] = 0, two_edges: bool = False, alpha: Alpha = Alpha(),
+        statistics: Statistics = "running",
     ) -> None:  # fmt: skip
         super().__init__(
             space, proxy, rng, eta=0.0, temperature=temperature, temperature_end=temperature_end, horizon=horizon,
-            bilevel=True, drop_path=0.0, two_edges=two_edges, alpha_lr=alpha_lr, alpha_betas=alpha_betas,
-            alpha_decay=alpha_decay, alpha_clip=0.0, mean=mean, scale=scale, warmup_epochs=warmup_epochs,
-            statistics=statistics,
+            bilevel=True, drop_path=0.0, two_edges=two_edges, alpha=alpha, statistics=statistics,
         )  # fmt: skip
 
 
@@ -213,11 +182,7 @@ def level(eta: str | float) -> float:
     >>> level("moderate"), level(1e-3)
     (0.005, 0.001)
     """
-    if isinstance(eta, str):
-        if eta not in LEVELS:
-            raise BadInput(f"snas: eta must be one of {', '.join(LEVELS)}, or a number, not {eta!r}")
-        return LEVELS[eta]
-    return number("snas: eta", eta)
+    return LEVELS[eta] if isinstance(eta, str) else eta
 
 
 def temperature(done: float, horizon: int, first: float, last: float) -> float:

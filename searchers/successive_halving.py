@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
 from searchers.parts.draw import unseen
-from searchers.parts.options import whole
+from searchers.parts.options import AtLeast, Count, checked
 from suite.spaces import SearchSpace
 from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
 
@@ -32,10 +33,11 @@ class SuccessiveHalving:
     needs = ("stages",)
     paper = "Jamieson & Talwalkar, AISTATS 2016, arXiv:1502.07943"
 
+    @checked
     def __init__(
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
-        *, eta: int = 3, initial: int | None = None, min_epochs: int = 1,
-        rungs: Sequence[int] | None = None, stages: tuple[int, ...] | None = None,
+        *, eta: Annotated[int, AtLeast(2)] = 3, initial: Count | None = None, min_epochs: Count = 1,
+        rungs: tuple[Count, ...] | None = None, stages: tuple[Count, ...] | None = None,
     ) -> None:  # fmt: skip
         """Start with an empty bracket.
 
@@ -50,26 +52,21 @@ class SuccessiveHalving:
             stages: Epochs at which a run can be stopped; None: any.
         """
         method = "successive_halving"
-        self.space, self.proxy, self.rng, self.stages = space, proxy, rng, stages
-        self.eta = whole(f"{method}: eta", eta, least=2)
-        whole(f"{method}: min_epochs", min_epochs, least=1, most=proxy.epochs)
-        for name, epochs in (("rungs", rungs), ("stages", stages)):
-            if epochs is not None and not isinstance(epochs, list | tuple):
-                raise BadInput(f"{method}: {name} must be a list of numbers of epochs, not {epochs!r}")
-            if epochs is not None and not epochs:
+        for name, epochs in (("min_epochs", (min_epochs,)), ("rungs", rungs), ("stages", stages)):
+            if epochs == ():
                 raise BadInput(f"{method}: {name} must name at least one number of epochs")
-            for number in epochs or ():
-                whole(f"{method}: {name}", number, least=1, most=proxy.epochs)
+            if epochs is not None and max(epochs) > proxy.epochs:
+                raise BadInput(f"{method}: {name} must be at most the proxy's {proxy.epochs} epochs, not {max(epochs)}")
+        self.space, self.proxy, self.rng, self.stages, self.eta = space, proxy, rng, stages, eta
         if rungs is None:
             self.rungs = geometric(proxy.epochs, eta, min_epochs, stages)
         else:
-            self.rungs = tuple(rungs)
+            self.rungs = rungs
             if list(self.rungs) != sorted(set(self.rungs)):
                 raise BadInput(f"{method}: rungs must rise, not {self.rungs}")
             if stages is not None and not set(self.rungs) <= set(stages):
                 raise BadInput(f"{method}: rungs {self.rungs} are not all among the stages there are: {stages}")
-        size = eta ** (len(self.rungs) - 1) if initial is None else initial
-        self.initial = whole(f"{method}: initial", size, least=1)
+        self.initial = eta ** (len(self.rungs) - 1) if initial is None else initial
         self.note = f"one stage, {self.rungs[0]} epochs: random search without repeats" if len(self.rungs) == 1 else ""
         """What a reader of the result should know; empty where it is successive halving indeed."""
         self.drawn: set[Architecture] = set()

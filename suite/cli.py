@@ -38,6 +38,8 @@ app.add_typer(table, name="table")
 
 LARGE = 10**9
 """From here on a count is written with its power of ten."""
+IN_JSON_ALONE = ("options", "capabilities")
+"""Columns of `kendall list` that only programs get."""
 
 SpecPath = Annotated[
     Path, typer.Argument(metavar="SPEC.toml", help="What to do; results/ and docs/specs.md have examples.")
@@ -243,7 +245,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="For programs.")]
 
     console = Console()
     for kind, entries in content.items():
-        columns = list(dict.fromkeys(key for entry in entries for key in entry))
+        columns = [key for key in dict.fromkeys(key for entry in entries for key in entry) if key not in IN_JSON_ALONE]
         shown = Table(title=kind, title_justify="left", header_style="bold", box=None, pad_edge=False)
         for column in columns:
             shown.add_column(column, no_wrap=column == "name", overflow="fold")
@@ -289,7 +291,7 @@ def info(
 
 def inventory() -> dict[str, list[dict[str, Any]]]:
     """What `kendall list` prints."""
-    from searchers import load_all
+    from searchers import listed, load_all
     from suite.data.datasets import DATASETS
     from suite.spaces import SPACES
     from suite.tables import TABLES
@@ -297,7 +299,7 @@ def inventory() -> dict[str, list[dict[str, Any]]]:
     def searcher(name: str, method: Any) -> dict[str, Any]:
         if isinstance(method, BadInput):
             return {"name": name, "error": str(method)}
-        return {word: getattr(method, word, name) for word in ("name", "family", "objectives", "needs", "paper")}
+        return listed(name)
 
     return {
         "searchers": [searcher(name, method) for name, method in load_all().items()],

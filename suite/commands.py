@@ -54,7 +54,7 @@ def run(
     fronts: list[Row] = []
     volumes: list[Row] = []
     predictions: list[Row] = []
-    objectives = spec.objectives or ["val_error"]
+    goal = spec.aim
     with Folder(out, spec.resolved(), resume=resume) as folder:
         folder.describe(where(arenas, command))
         with Log(out / TRIALS, SPACES[spec.space]) as log:
@@ -69,16 +69,16 @@ def run(
                     winners += leaderboard.winner_rows(of_one, each)
                     accounts += leaderboard.ledger_rows(of_one, each)
                     predictions += leaderboard.prediction_rows(of_one, each)
-                    if len(objectives) > 1:
-                        fronts += leaderboard.front_rows(of_one, each, objectives)
+                    if len(goal.minimise) > 1:
+                        fronts += leaderboard.front_rows(of_one, each, goal.minimise)
                 curve += leaderboard.anytime_rows(outcomes, each)
-                if len(objectives) > 1:
-                    volumes += leaderboard.hypervolume_rows(outcomes, each, objectives, spec.reference)
+                if len(goal.minimise) > 1:
+                    volumes += leaderboard.hypervolume_rows(outcomes, each, goal)
         folder.write_csv("winners.csv", leaderboard.WINNERS, winners)
         folder.write_csv("ledger.csv", leaderboard.LEDGER, accounts)
         for name, columns, found in (
             ("anytime.csv", leaderboard.ANYTIME, curve),
-            ("fronts.csv", (*leaderboard.FRONTS, *objectives), fronts),
+            ("fronts.csv", (*leaderboard.FRONTS, *goal.minimise), fronts),
             ("hypervolume.csv", leaderboard.HYPERVOLUMES, volumes),
             ("predictions.csv", leaderboard.PREDICTIONS, predictions),
         ):

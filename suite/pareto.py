@@ -1,4 +1,4 @@
-"""Several objectives at once: dominance, fronts, crowding, hypervolume, frozen scales. All are minimised.
+"""Several objectives at once: dominance, fronts, incumbents, crowding, hypervolume, frozen scales. All are minimised.
 
 A point dominates another if it is at least as good in every objective and better in one; equal points do not dominate
 each other. Of equal points a front keeps the first. A point with an infinite or unknown coordinate (a failed training,
@@ -11,15 +11,20 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from suite.types import Evaluation, Goal, Recommendation, Unsupported
+
 Array: TypeAlias = npt.NDArray[np.float64]
 Points: TypeAlias = Sequence[Sequence[float]] | Array
+
+REFERENCE: Mapping[str, float] = {"val_error": 100.0, "test_error": 100.0}
+"""Stored coordinates of the reference point, in the metric's unit; the others come from the fronts themselves."""
 
 
 def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
@@ -161,6 +166,84 @@ def reference_point(points: Points, margin: float = 0.1) -> tuple[float, ...]:
         raise ValueError("no point is finite, so there is no reference point")
     worst = held.max(axis=0)
     return tuple((worst + margin * (worst - held.min(axis=0))).tolist())
+
+
+def corner(goal: Goal, points: Points) -> tuple[float, ...]:
+    """Reference point of a goal's hypervolumes: as given, else as stored, else `reference_point` of the fronts.
+
+    Args:
+        goal: Metrics and perhaps their reference point.
+        points: Members of all fronts that are compared, shape (n, metrics).
+
+    >>> corner(Goal(("val_error", "macs")), [(5.0, 40.0), (6.0, 20.0)])
+    (100.0, 42.0)
+    """
+    if goal.reference is not None:
+        return goal.reference
+    found = reference_point(points)
+    return tuple(REFERENCE.get(name, value) for name, value in zip(goal.minimise, found, strict=True))
+
+
+class Incumbents:
+    """The best feasible answers so far and their front: the one rule by which winners are picked, in both loops.
+
+    Args:
+        goal: Metrics that are minimised, and limits.
+        evaluator: Name of who answers, for refusals.
+        among: "longest": only the answers trained longest (`Trial.epochs`) compete; "all": all of them, as epochs of
+            one search do that keeps its best.
+    """
+
+    def __init__(self, goal: Goal, evaluator: str, *, among: Literal["longest", "all"] = "longest") -> None:
+        self.goal, self.evaluator, self.among = goal, evaluator, among
+        self.epochs = 0
+        self.best: tuple[tuple[float, ...], Evaluation] | None = None
+        self.front: list[tuple[tuple[float, ...], Evaluation]] = []
+
+    def add(self, answer: Evaluation) -> None:
+        """Take an answer in; failed and infeasible ones are never recommended, and of equals the earliest stays.
+
+        Raises:
+            Unsupported: It lacks a metric of the goal.
+        """
+        values = tuple(self.metric(answer, "objective", name) for name in self.goal.minimise)
+        feasible = all(self.metric(answer, "metric", name) <= limit for name, limit in self.goal.limits.items())
+        if not feasible or not all(map(math.isfinite, values)):
+            return
+        if self.among == "longest":
+            if answer.trial.epochs < self.epochs:
+                return
+            if answer.trial.epochs > self.epochs:
+                self.epochs, self.best, self.front = answer.trial.epochs, None, []
+        if self.best is None or values < self.best[0]:
+            self.best = values, answer
+        if any(all(a <= b for a, b in zip(held, values, strict=True)) for held, _ in self.front):
+            return
+        kept = [
+            (held, evaluation)
+            for held, evaluation in self.front
+            if not all(a <= b for a, b in zip(values, held, strict=True))
+        ]
+        self.front = sorted([*kept, (values, answer)], key=lambda entry: entry[0])
+
+    def metric(self, answer: Evaluation, what: str, name: str) -> float:
+        """One metric of an answer.
+
+        Raises:
+            Unsupported: It has none of this name.
+        """
+        if name not in answer.metrics:
+            if answer.failure:
+                return math.inf
+            raise Unsupported(
+                f"{self.evaluator} gives no {what} {name!r}; it gives {', '.join(sorted(answer.metrics))}"
+            )
+        return answer.metrics[name]
+
+    def recommend(self, evaluations: int, device_s: float, clock_s: float) -> Recommendation:
+        """The recommendation at this moment, with the counts that are handed in."""
+        front = tuple(evaluation for _, evaluation in self.front)
+        return Recommendation(self.best[1] if self.best else None, front, evaluations, device_s, clock_s)
 
 
 @dataclass(frozen=True)

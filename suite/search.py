@@ -10,14 +10,11 @@ import heapq
 import math
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
-from suite.types import BadInput, Evaluation, Evaluator, Recommendation, Searcher, Trial, Unsupported
-
-Objective: TypeAlias = Callable[[Mapping[str, float]], float]
-"""What a searcher minimises, from an answer's metrics; inf: not feasible."""
+from suite.pareto import Incumbents
+from suite.types import ERROR_ALONE, BadInput, Evaluation, Evaluator, Goal, Recommendation, Searcher, Trial, Unsupported
 
 FREE_ANSWERS = 1000
 """So many answers in a row that cost nothing end a search whose budget is in seconds alone."""
@@ -50,38 +47,34 @@ def run(
     evaluator: Evaluator,
     *,
     budget: Budget,
-    objectives: Sequence[str] = ("val_error",),
-    constraints: Mapping[str, float] | None = None,
+    goal: Goal = ERROR_ALONE,
     workers: int = 1,
 ) -> Iterator[Recommendation]:
     """Search until the budget is spent or the searcher has no more questions.
 
     Yields one recommendation a completed answer, in the order of completion, and a last one more if an answer crossed
-    the budget. The incumbent is the best first objective among the answers trained longest (`Trial.epochs`), the
-    earliest of equals; the front holds what no other of those dominates under all objectives. A searcher that has a
-    method `objective(metrics)` gets its incumbent by that instead. Answers above a limit of `constraints` are charged
-    and told like any other, but never recommended; where all are, there is no incumbent.
+    the budget. The incumbent has the least first metric of the goal among the answers trained longest
+    (`Trial.epochs`), the earliest of equals; the front holds what no other of those dominates under all metrics of the
+    goal. A searcher's own reward has no say in it. Answers above a limit of the goal are charged and told like any
+    other, but never recommended; where all are, there is no incumbent.
 
     Args:
         searcher: Who asks.
         evaluator: Who answers.
         budget: When it ends.
-        objectives: Names of metrics, the most important first.
-        constraints: Metric -> the largest value that is feasible.
+        goal: What is minimised, and within which limits.
         workers: Trials in flight.
 
     Raises:
         BadInput: `workers` is below 1.
-        Unsupported: The evaluator cannot answer a trial, gives no such objective, or knows no cost where the budget
+        Unsupported: The evaluator cannot answer a trial, gives no metric of the goal, or knows no cost where the budget
             is in seconds.
     """
     if workers < 1:
         raise BadInput(f"workers must be at least 1, not {workers}")
     backlog: deque[Trial] = deque()
     in_flight: list[tuple[float, int, Evaluation]] = []  # (finish [s], order of start, answer)
-    incumbents = Incumbents(
-        tuple(objectives), evaluator.name, constraints=constraints or {}, objective=getattr(searcher, "objective", None)
-    )
+    incumbents = Incumbents(goal, evaluator.name)
     started = completed = free_in_a_row = 0
     charged_s = clock_s = 0.0
     over_budget: list[Evaluation] = []
@@ -118,56 +111,3 @@ def run(
         yield incumbents.recommend(completed, charged_s, clock_s)
     if over_budget:
         yield replace(incumbents.recommend(completed, charged_s, clock_s), over_budget=tuple(over_budget))
-
-
-class Incumbents:
-    """The best feasible answers so far, among those trained longest."""
-
-    def __init__(
-        self, objectives: tuple[str, ...], evaluator: str,
-        *, constraints: Mapping[str, float], objective: Objective | None = None,
-    ) -> None:  # fmt: skip
-        self.objectives, self.evaluator = objectives, evaluator
-        self.constraints, self.objective = constraints, objective
-        self.epochs = 0
-        self.best: tuple[tuple[float, ...], Evaluation] | None = None
-        self.front: list[tuple[tuple[float, ...], Evaluation]] = []
-
-    def add(self, answer: Evaluation) -> None:
-        """Take an answer in; failed and infeasible ones are never recommended."""
-        values = tuple(self.metric(answer, "objective", name) for name in self.objectives)
-        feasible = all(self.metric(answer, "metric", name) <= limit for name, limit in self.constraints.items())
-        if not feasible or not all(map(math.isfinite, values)) or answer.trial.epochs < self.epochs:
-            return
-        rank = values if self.objective is None else (self.objective(answer.metrics), *values)
-        if not math.isfinite(rank[0]):
-            return
-        if answer.trial.epochs > self.epochs:
-            self.epochs, self.best, self.front = answer.trial.epochs, None, []
-        if self.best is None or rank < self.best[0]:
-            self.best = rank, answer
-        if any(all(a <= b for a, b in zip(held, values, strict=True)) for held, _ in self.front):
-            return
-        kept = [
-            (held, evaluation)
-            for held, evaluation in self.front
-            if not all(a <= b for a, b in zip(values, held, strict=True))
-        ]
-        self.front = sorted([*kept, (values, answer)], key=lambda entry: entry[0])
-
-    def metric(self, answer: Evaluation, what: str, name: str) -> float:
-        """One metric of an answer.
-
-        Raises:
-            Unsupported: It has none of this name.
-        """
-        if name not in answer.metrics:
-            raise Unsupported(
-                f"{self.evaluator} gives no {what} {name!r}; it gives {', '.join(sorted(answer.metrics))}"
-            )
-        return answer.metrics[name]
-
-    def recommend(self, evaluations: int, device_s: float, clock_s: float) -> Recommendation:
-        """What stands now."""
-        front = tuple(evaluation for _, evaluation in self.front)
-        return Recommendation(self.best[1] if self.best else None, front, evaluations, device_s, clock_s)

@@ -142,6 +142,10 @@ class Proxy:
         return f"e{self.epochs} c{self.channels} r{self.resolution} s{self.samples:.6g}{depth}"
 
 
+POOL = "pool"
+"""Origin of trials whose first weights come from the block pool."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """The question: everything that its answer depends on.
@@ -157,8 +161,8 @@ class Trial:
     """Where to stop and evaluate, 1..proxy.epochs; 0 becomes proxy.epochs."""
     seed: int = 0
     """Initial weights, order and subset of the data."""
-    inherit: bool = False
-    """May start from other architectures' weights."""
+    origin: str = ""
+    """Where the first weights come from: "" they are drawn, "pool" the block pool, else the key of a trained run."""
 
     def __post_init__(self) -> None:
         if self.epochs == 0:
@@ -169,7 +173,17 @@ class Trial:
     @property
     def whole(self) -> Trial:
         """The run that this is a stage of: the key of its checkpoint."""
-        return self if self.epochs == self.proxy.epochs else Trial(self.arch, self.proxy, 0, self.seed, self.inherit)
+        return self if self.epochs == self.proxy.epochs else Trial(self.arch, self.proxy, 0, self.seed, self.origin)
+
+
+def refuse_origin(trial: Trial, evaluator: str) -> None:
+    """Refuse a trial that begins with the weights of a trained run, where only drawn weights or the pool's are known.
+
+    Raises:
+        Unsupported: Its origin is neither "" nor "pool".
+    """
+    if trial.origin not in ("", POOL):
+        raise Unsupported(f"{evaluator} keeps no run {trial.origin!r} to start from; use origin '' or {POOL!r}")
 
 
 SIMULATED = "table:"
@@ -213,13 +227,72 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What a run is about; the loop, the board and the searchers that ask for it get the same object.
+
+    The winner of a search is the answer with the least first metric among those within all limits, whatever reward
+    steered the searcher.
+
+    Raises:
+        BadInput: A metric is there twice or none is, a limit or a coordinate is not finite, or the reference point has
+            another length than `minimise`.
+
+    >>> Goal(("val_error", "latency_ms"), limits={"energy_mj": 30.0}).minimise
+    ('val_error', 'latency_ms')
+    """
+
+    minimise: tuple[str, ...] = ("val_error",)
+    """Names of metrics, most important first."""
+    limits: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Metric -> the largest value that is feasible."""
+    reference: tuple[float, ...] | None = None
+    """Reference point of hypervolumes, a coordinate a metric; None: the stored ones (`suite.pareto.REFERENCE`)."""
+
+    def __post_init__(self) -> None:
+        names: object = self.minimise
+        if isinstance(names, str) or not self.minimise:
+            given = names if isinstance(names, str) else list(self.minimise)
+            raise BadInput(f"goal: minimise must name at least one metric in a list, not {given!r}")
+        object.__setattr__(self, "minimise", tuple(self.minimise))
+        if len(set(self.minimise)) < len(self.minimise):
+            raise BadInput(f"goal: minimise names a metric twice: {', '.join(self.minimise)}; name each once")
+        for name, limit in self.limits.items():
+            if not is_finite(limit):
+                raise BadInput(f"goal: the limit of {name} must be a finite number, not {limit!r}; or remove it")
+        if self.reference is None:
+            return
+        object.__setattr__(self, "reference", tuple(self.reference))
+        if len(self.reference) != len(self.minimise):
+            names = ", ".join(self.minimise)
+            raise BadInput(
+                f"goal: reference must have one coordinate for each of {names}, not {len(self.reference)}: "
+                f"{list(self.reference)}"
+            )
+        if not all(map(is_finite, self.reference)):
+            raise BadInput(f"goal: reference must be finite numbers, not {list(self.reference)}")
+
+    def __str__(self) -> str:
+        limits = ", ".join(f"{name} <= {limit:g}" for name, limit in self.limits.items())
+        return f"least {', '.join(self.minimise)}" + (f" with {limits}" if limits else "")
+
+
+ERROR_ALONE = Goal()
+"""Goal of a run that names none: the least validation error."""
+
+
+def is_finite(value: object) -> bool:
+    """Whether `value` is a number, and neither infinite nor unknown."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True)
 class Recommendation:
     """What the search would hand over if it stopped here: one a completed answer."""
 
     best: Evaluation | None
-    """The incumbent: best objective among the feasible answers trained longest; None while there is none."""
+    """The incumbent: the goal's best among the feasible answers trained longest; None while there is none."""
     front: tuple[Evaluation, ...]
-    """The non-dominated answers under all objectives, best first objective first."""
+    """The non-dominated answers under all metrics of the goal, least first metric first."""
     evaluations: int
     """Answers charged so far."""
     device_s: float
@@ -245,6 +318,43 @@ class Searcher(Protocol):
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Take some of the answers due, as they complete."""
+        ...
+
+
+@runtime_checkable
+class Notes(Protocol):
+    """A searcher that has something to say beside its result; optional."""
+
+    @property
+    def note(self) -> str:
+        """Remark for the leaderboard's row; empty where there is nothing to remark."""
+        ...
+
+
+class Prediction(Protocol):
+    """A reward that a searcher predicted instead of, or before, a training."""
+
+    arch: Architecture
+    reward: float
+    uncertainty: float
+    threshold: float
+    """The uncertainty up to which it is used in place of a training."""
+    trained: float
+    """Reward of a training that took place all the same; nan: there was none."""
+
+    @property
+    def used(self) -> bool:
+        """Whether it stood in for a training."""
+        ...
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A searcher that predicts rewards of networks; optional."""
+
+    @property
+    def predictions(self) -> Sequence[Prediction]:
+        """All predictions so far; none of them can win a search."""
         ...
 
 

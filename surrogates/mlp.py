@@ -5,8 +5,8 @@ Xu et al. "Latency-Aware Differentiable Neural Architecture Search". 2020. https
 multi-layer regressor on one-hot rows, whose output is a term of a search's loss)
 
 The ranking loss is a hinge on pairs of a batch: Ning, Zheng, Zhao, Wang, Yang. "A Generic Graph-Based Neural
-Architecture Encoding Scheme for Predictor-Based NAS". ECCV 2020. https://arxiv.org/abs/2004.01899. What it learns has no
-unit; a line fitted to the targets gives it one.
+Architecture Encoding Scheme for Predictor-Based NAS". ECCV 2020. https://arxiv.org/abs/2004.01899. What it learns has
+no unit; a line fitted to the targets gives it one.
 
 Departures: width, depth and steps are ours, chosen for samples of 50 to 2,000 networks; BANANAS has five networks of
 ten layers of 20.

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from searchers.parts.adam import Adam
 from suite.types import Architecture
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -17,8 +18,6 @@ Weights: TypeAlias = npt.NDArray[np.float32]
 
 MINIBATCH = 64
 """Samples of a step."""
-BETAS, EPSILON = (0.9, 0.999), 1e-8
-"""Of Adam."""
 
 
 class Perceptron:
@@ -29,8 +28,7 @@ class Perceptron:
         bounds = [math.sqrt(6 / inputs), 0.0, math.sqrt(6 / hidden), 0.0, math.sqrt(1 / hidden), 0.0]
         drawn = [rng.uniform(-b, b, math.prod(s)) for s, b in zip(self.shapes, bounds, strict=True)]
         self.theta: Weights = np.concatenate(drawn).astype(np.float32)
-        self.lr, self.steps = lr, 0
-        self.first, self.second = np.zeros_like(self.theta), np.zeros_like(self.theta)
+        self.adam: Adam[np.float32] = Adam(lr)
 
     def layers(self) -> list[Weights]:
         """Views of `theta`."""
@@ -61,17 +59,7 @@ class Perceptron:
         by_first = (by_second @ w2.T) * (first > 0)
         parts = (x.T @ by_first, by_first.sum(0), first.T @ by_second, by_second.sum(0), by_output @ second)
         gradient = np.concatenate([*(part.ravel() for part in parts), by_output.sum()[None]])
-        self.steps += 1
-        self.first *= BETAS[0]
-        self.first += (1 - BETAS[0]) * gradient
-        gradient *= gradient
-        self.second *= BETAS[1]
-        self.second += (1 - BETAS[1]) * gradient
-        size = np.sqrt(self.second / (1 - BETAS[1] ** self.steps))
-        size += EPSILON
-        np.divide(self.first, size, out=size)
-        size *= self.lr / (1 - BETAS[0] ** self.steps)
-        self.theta -= size
+        self.theta -= self.adam.step(gradient)
 
 
 class Critic:

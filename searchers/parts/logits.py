@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from searchers.parts.options import number, one_of, whole
+import numpy as np
+
+from searchers.parts.options import AtLeast, Below, Nonnegative, Positive, Value, checked
 from suite.spaces import SearchSpace
-from suite.types import Architecture, BadInput, Proxy
+from suite.types import Architecture, Proxy
 
 if TYPE_CHECKING:
     import torch
@@ -16,27 +17,52 @@ if TYPE_CHECKING:
 
     from suite.networks.learner import Learner
 
-STATISTICS = ("running", "batch")
-OPTIMIZERS = ("adam", "sgd")
+Statistics: TypeAlias = Literal["running", "batch"]
+Beta = Annotated[float, AtLeast(0), Below(1)]
+
+
+@dataclass(frozen=True)
+class Alpha(Value):
+    """How mixture logits begin and how they are moved; `alpha` of a spec.
+
+    >>> Alpha(optimizer="sgd").weight_decay
+    0.0
+    """
+
+    lr: Positive = 3e-4
+    """Learning rate of the logits."""
+    betas: tuple[Beta, Beta] = (0.5, 0.999)
+    """Decays of Adam's two moments."""
+    decay: Nonnegative | None = None
+    """Weight decay of the logits; None: 1e-3 with Adam, 0 with SGD."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Optimizer of the logits; SGD has no momentum."""
+    clip: Nonnegative = 0.0
+    """Largest norm of the logits' gradient; 0: any."""
+    mean: float = 0.0
+    """Mean of the initial logits."""
+    scale: Nonnegative = 1e-3
+    """Standard deviation of the initial logits."""
+    warmup_epochs: Annotated[int, AtLeast(0)] = 0
+    """First epochs in which the logits rest."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Weight decay with the optimizer's default put in."""
+        return (1e-3 if self.optimizer == "adam" else 0.0) if self.decay is None else self.decay
 
 
 class Logits:
     """One logit for each operation of each edge; a softmax over an edge's is its mixture.
 
-    A method is this with a `step`.
+    A method is this with a `step`. Nothing is built until the loop hands over a learner.
 
     Args:
-        method: Its name, for refusals.
-        space: What to search.
+        space: Search space; one that has a supernet.
         proxy: Size and schedule of the supernet's training.
-        alpha_lr: Learning rate of the logits.
-        alpha_betas: Of Adam.
-        alpha_decay: Weight decay of the logits.
-        alpha_optimizer: "adam" or "sgd"; the second has no momentum.
-        mean: Of the initial logits.
-        scale: Their standard deviation.
-        warmup_epochs: In so many the logits rest.
-        statistics: Of the supernet's norms outside training: "running" or "batch".
+        rng: Not used: the loop's seed draws the logits and all else.
+        alpha: First values and optimizer of the logits.
+        statistics: Statistics of the supernet's norms outside training: "running" or "batch".
     """
 
     family = "differentiable"
@@ -45,24 +71,13 @@ class Logits:
     bilevel = True
     keep = "last"
 
+    @checked
     def __init__(
-        self, method: str, space: SearchSpace, proxy: Proxy,
-        *, alpha_lr: float, alpha_decay: float, alpha_betas: Sequence[float] = (0.5, 0.999),
-        alpha_optimizer: str = "adam", mean: float = 0.0, scale: float = 1e-3, warmup_epochs: int = 0,
-        statistics: str = "running",
+        self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
+        *, alpha: Alpha = Alpha(), statistics: Statistics = "running",
     ) -> None:  # fmt: skip
-        self.space, self.proxy = space, proxy
-        self.alpha_lr = number(f"{method}: alpha_lr", alpha_lr, above=0.0)
-        self.alpha_decay = number(f"{method}: alpha_decay", alpha_decay)
-        self.alpha_betas = tuple(number(f"{method}: alpha_betas", beta) for beta in alpha_betas)
-        if len(self.alpha_betas) != 2 or not all(beta < 1 for beta in self.alpha_betas):
-            raise BadInput(f"{method}: alpha_betas must be two numbers in [0, 1), not {list(alpha_betas)}")
-        self.alpha_optimizer = one_of(f"{method}: alpha_optimizer", alpha_optimizer, OPTIMIZERS)
-        if isinstance(mean, bool) or not isinstance(mean, int | float) or not math.isfinite(mean):
-            raise BadInput(f"{method}: mean must be a finite number, not {mean!r}")
-        self.mean, self.scale = float(mean), number(f"{method}: scale", scale)
-        self.warmup_epochs = whole(f"{method}: warmup_epochs", warmup_epochs, least=0)
-        self.statistics = one_of(f"{method}: statistics", statistics, STATISTICS)
+        self.space, self.proxy, self.alpha = space, proxy, alpha
+        self.statistics: str = statistics
         self.learner: Learner
         self.logits: Tensor
         self.optimizer: torch.optim.Optimizer
@@ -74,29 +89,30 @@ class Logits:
     @property
     def learning(self) -> bool:
         """Whether the logits move in this epoch."""
-        return self.number >= self.warmup_epochs
+        return self.number >= self.alpha.warmup_epochs
 
     def begin(self, learner: Learner, epochs: int) -> None:
         """Draw the logits."""
         import torch
 
+        alpha = self.alpha
         self.learner, self.epochs = learner, epochs
         drawn = torch.randn(learner.supernet.shape, generator=learner.chance("logits"))
-        self.logits = (self.mean + self.scale * drawn).to(learner.device).requires_grad_()
+        self.logits = (alpha.mean + alpha.scale * drawn).to(learner.device).requires_grad_()
         self.absent = torch.from_numpy(~learner.supernet.valid).to(learner.device)
-        if self.alpha_optimizer == "adam":
-            self.optimizer = torch.optim.Adam(
-                [self.logits], self.alpha_lr, (self.alpha_betas[0], self.alpha_betas[1]), weight_decay=self.alpha_decay
-            )
+        if alpha.optimizer == "adam":
+            self.optimizer = torch.optim.Adam([self.logits], alpha.lr, alpha.betas, weight_decay=alpha.weight_decay)
         else:
-            self.optimizer = torch.optim.SGD([self.logits], self.alpha_lr, weight_decay=self.alpha_decay)
+            self.optimizer = torch.optim.SGD([self.logits], alpha.lr, weight_decay=alpha.weight_decay)
 
     def epoch(self, number: int) -> None:
         """Where the schedules stand."""
         self.number = number
 
     def move(self, gradient: Tensor) -> None:
-        """One step of the logits."""
+        """One step of the logits; a gradient beyond the largest norm is shortened, as torch does it."""
+        if self.alpha.clip:
+            gradient = gradient * (self.alpha.clip / (gradient.norm() + 1e-6)).clamp(max=1.0)
         self.logits.grad = gradient
         self.optimizer.step()
 

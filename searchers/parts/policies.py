@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from searchers.parts.options import Count, Nonnegative, Positive, Value
 from suite.types import Architecture
 
 if TYPE_CHECKING:
@@ -74,23 +75,22 @@ class Baseline:
         return self.numerator / self.denominator if self.denominator else math.nan
 
 
-class Adam:
-    """Kingma, Ba. "Adam: A Method for Stochastic Optimization". ICLR 2015, Algorithm 1. https://arxiv.org/abs/1412.6980"""
+@dataclass(frozen=True)
+class LSTM(Value):
+    """Size and first weights of a recurrent policy; `lstm` of a spec."""
 
-    def __init__(self, lr: float, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8) -> None:
-        self.lr, self.betas, self.epsilon = lr, betas, epsilon
-        self.steps = 0
-        self.first: Array | float = 0.0
-        self.second: Array | float = 0.0
-
-    def step(self, gradient: Array) -> Array:
-        """What to subtract from the parameters."""
-        (b1, b2), self.steps = self.betas, self.steps + 1
-        self.first = b1 * self.first + (1 - b1) * gradient
-        self.second = b2 * self.second + (1 - b2) * gradient**2
-        mean, square = self.first / (1 - b1**self.steps), self.second / (1 - b2**self.steps)
-        change: Array = self.lr * mean / (np.sqrt(square) + self.epsilon)
-        return change
+    hidden: Count = 64
+    """Units of a layer."""
+    layers: Count = 1
+    """Layers of the LSTM."""
+    embedding: Count = 32
+    """Length of a decision's embedding."""
+    tanh: Nonnegative = 2.5
+    """Bound of the logits, c; 0: none."""
+    temperature: Positive = 5.0
+    """Divisor of the output before the bound, tau_c."""
+    spread: Nonnegative = 0.1
+    """Half range of the first weights."""
 
 
 class TabularPolicy:
@@ -164,23 +164,20 @@ class RNNPolicy:
     One architecture at a time carries its own gradients (`sample`); `draw` and `evaluate` work on many at once.
     """
 
-    def __init__(
-        self, decisions: Sequence[int], rng: np.random.Generator, spread: float,
-        *, hidden: int, layers: int, embedding: int, tanh: float, temperature: float,
-    ) -> None:  # fmt: skip
+    def __init__(self, decisions: Sequence[int], rng: np.random.Generator, size: LSTM) -> None:
         import torch
         from torch import nn
 
-        self.decisions, self.tanh, self.temperature = tuple(decisions), tanh, temperature
+        self.decisions, self.tanh, self.temperature = tuple(decisions), size.tanh, size.temperature
         sizes = sorted(set(decisions))
-        with torch.random.fork_rng(devices=[]):  # torch draws first weights too; nobody shall notice
-            self.start = nn.Embedding(1, embedding).double()
-            self.lstm = nn.LSTM(embedding, hidden, layers).double()
-            self.read = {size: nn.Embedding(size, embedding).double() for size in sizes}
-            self.write = {size: nn.Linear(hidden, size).double() for size in sizes}
+        with torch.random.fork_rng(devices=[]):  # torch draws first weights too; the global state must stay as it was
+            self.start = nn.Embedding(1, size.embedding).double()
+            self.lstm = nn.LSTM(size.embedding, size.hidden, size.layers).double()
+            self.read = {count: nn.Embedding(count, size.embedding).double() for count in sizes}
+            self.write = {count: nn.Linear(size.hidden, count).double() for count in sizes}
         modules = nn.ModuleList([self.start, self.lstm, *self.read.values(), *self.write.values()])
         self.parameters = list(modules.parameters())
-        self.theta = rng.uniform(-spread, spread, sum(p.numel() for p in self.parameters))
+        self.theta = rng.uniform(-size.spread, size.spread, sum(p.numel() for p in self.parameters))
         self.latest = math.nan
 
     @on_one_thread

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from suite.comparison.searches import Outcome
-from suite.pareto import hypervolume, reference_point
+from suite.pareto import corner, hypervolume
 from suite.problem import Arena
 from suite.records.folder import Row
 from suite.records.ledger import Ledger, gpu_days
+from suite.types import Goal
 
 LEADERBOARD = (
     "searcher", "space", "dataset", "evaluator", "seeds", "judge", "judge_error_mean", "judge_error_low",
@@ -94,10 +95,23 @@ def leaderboard_row(outcomes: Sequence[Outcome], arena: Arena, command: str) -> 
         "gpu_days": gpu_days(float(np.mean(spent))),
         "clock": total.clock or ("simulated" if arena.simulated else "measured"),
         "device": total.device or arena.device,
-        "options": ", ".join(f"{key}={value}" for key, value in outcomes[0].part.options.items()),
+        "options": ", ".join(f"{key}={value}" for key, value in flat(outcomes[0].part.options)),
         "note": "; ".join(note),
         "command": command,
     }
+
+
+def flat(options: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:
+    """Options with those of their tables, dotted.
+
+    >>> list(flat({"order": 2, "alpha": {"lr": 0.001}}))
+    [('order', 2), ('alpha.lr', 0.001)]
+    """
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
 
 
 def ranges(notes: Sequence[str]) -> list[str]:
@@ -156,14 +170,12 @@ def front_rows(outcomes: Sequence[Outcome], arena: Arena, objectives: Sequence[s
             }
 
 
-def hypervolume_rows(
-    by_searcher: Mapping[str, Sequence[Outcome]], arena: Arena, objectives: Sequence[str],
-    reference: Mapping[str, float] | None,
-) -> Iterator[Row]:  # fmt: skip
+def hypervolume_rows(by_searcher: Mapping[str, Sequence[Outcome]], arena: Arena, goal: Goal) -> Iterator[Row]:
     """One line a searcher: what its fronts dominate, up to one reference point for all; 0 without a front.
 
-    Without a reference it is the worst of all fronts, and a tenth of their range beyond.
+    The reference point is that of `suite.pareto.corner`.
     """
+    objectives = goal.minimise
     fronts = {
         searcher: [[[a.metrics[name] for name in objectives] for a in o.last.front] if o.last else [] for o in outcomes]
         for searcher, outcomes in by_searcher.items()
@@ -171,15 +183,15 @@ def hypervolume_rows(
     points = [point for of_one in fronts.values() for front in of_one for point in front]
     if not points:
         return
-    corner = reference_point(points) if reference is None else tuple(reference[name] for name in objectives)
+    reference = corner(goal, points)
     for searcher, of_one in fronts.items():
-        volumes = [hypervolume(np.array(front), corner) if front else 0.0 for front in of_one]
+        volumes = [hypervolume(np.array(front), reference) if front else 0.0 for front in of_one]
         mean, low, high, _ = student(volumes)
         yield {
             "searcher": searcher,
             **place(arena),
             "objectives": ", ".join(objectives),
-            "reference": ", ".join(f"{value:g}" for value in corner),
+            "reference": ", ".join(f"{value:g}" for value in reference),
             "seeds": len(volumes),
             "hypervolume_mean": mean,
             "hypervolume_low": low,

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -27,11 +27,13 @@ from suite.search import run
 from suite.spec.parts import SearcherPart
 from suite.spec.run import RunSpec
 from suite.types import (
-    Architecture,
     Cost,
     Evaluation,
     Evaluator,
     GradientSearch,
+    Notes,
+    Prediction,
+    Predicts,
     Proxy,
     Recommendation,
     Searcher,
@@ -43,22 +45,6 @@ MEASUREMENTS, CALIBRATIONS, STORES = "measurements.jsonl", "calibrations.json", 
 """Files of measured resources and of what searchers took as their range before they began; folder of their stores."""
 JUDGE_SEED_STEP = 1_000_003
 """Distance of the seeds of one winner's several full trainings: far from any search's own."""
-
-
-class Prediction(Protocol):
-    """A reward that a searcher predicted."""
-
-    arch: Architecture
-    reward: float
-    uncertainty: float
-    threshold: float
-    """The uncertainty up to which it is used in place of a training."""
-    trained: float
-    """What a training gave all the same; nan: there was none."""
-
-    @property
-    def used(self) -> bool:
-        """Whether it stood in for a training."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +95,6 @@ class Audited:
     def __init__(self, searcher: Searcher, ledger: Ledger, full: Proxy) -> None:
         self.searcher, self.ledger, self.full = searcher, ledger, full
         self.ask = searcher.ask
-        self.objective = getattr(searcher, "objective", None)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Enter, then tell."""
@@ -180,7 +165,7 @@ class Comparison:
     ) -> Searcher | GradientSearch:
         """A searcher at its beginning; equal seeds draw equally, whatever the searcher."""
         proxy = self.proxy(part)
-        capabilities: dict[str, object] = {"resources": resources, **more}
+        capabilities: dict[str, object] = {"resources": resources, "goal": self.spec.aim, **more}
         if "stages" in options(part.name):
             capabilities = {"stages": self.arena.stages(proxy), **capabilities}
         rng = np.random.default_rng(seed)
@@ -262,8 +247,7 @@ class Search:
             Audited(searcher, self.ledger, self.arena.full),
             Reseeded(Recorded(view, self.log, dataset=self.arena.dataset, run=self.name, phase="search"), self.seed),
             budget=self.spec.budget.budget(),
-            objectives=self.spec.objectives or ("val_error",),
-            constraints=self.spec.constraints,
+            goal=self.spec.aim,
             workers=self.spec.workers,
         )
 
@@ -287,8 +271,8 @@ class Search:
                 yield answer
 
         last = Recommendation(None, (), 0, 0.0, 0.0)
-        for last in recommendations(answers(), searcher.keep):
-            yield last if self.feasible(last.best) else replace(last, best=None, front=())
+        for last in recommendations(answers(), searcher.keep, self.spec.aim):
+            yield last
         if over:
             yield replace(last, over_budget=tuple(over))
 
@@ -305,11 +289,6 @@ class Search:
             self.log.append(self.arena.dataset, self.name, "search", answer)
             yield answer
 
-    def feasible(self, answer: Evaluation | None) -> bool:
-        """Whether it breaks no limit."""
-        limits = (self.spec.constraints or {}).items()
-        return answer is not None and all(answer.metrics[name] <= limit for name, limit in limits)
-
     def close(self, last: Recommendation | None) -> Ledger:
         """Let go of what was kept for it; its ledger, which lacks the judging only."""
         self.arena.search_over(self.name)
@@ -325,11 +304,11 @@ class Search:
     @property
     def predictions(self) -> Sequence[Prediction]:
         """Rewards that the searcher did not pay a training for, and what became of those that it checked."""
-        found: Sequence[Prediction] = getattr(self.searcher, "predictions", ())
-        return found
+        return self.searcher.predictions if isinstance(self.searcher, Predicts) else ()
 
     @property
     def note(self) -> str:
         """What the searcher wants its readers to know, and which measurements are not to be leant on."""
         noisy = [f"{name} of {count} networks is noisy" for name, count in self.resources.noisy.items()]
-        return "; ".join(filter(None, [str(getattr(self.searcher, "note", "")), *noisy]))
+        own = self.searcher.note if isinstance(self.searcher, Notes) else ""
+        return "; ".join(filter(None, [own, *noisy]))

@@ -25,9 +25,9 @@ class LiveEvaluator:
     """Trains the networks of trials.
 
     An answer depends on its trial alone, whatever was asked before. A later stage of a run goes on from its checkpoint
-    and pays for its own epochs only; the same trial asked again costs nothing. `Trial.inherit` is a permission: with a
-    pool, such a run starts from other networks' weights, and its answer depends on what the pool held when it was first
-    asked; without one every run starts from its own.
+    and pays for its own epochs only; the same trial asked again costs nothing. `Trial.origin = "pool"` is a
+    permission: with a pool, such a run starts from other networks' weights, and its answer depends on what the pool
+    held when it was first asked; without one every run starts from its own.
 
     Args:
         space: Whose networks.
@@ -41,7 +41,7 @@ class LiveEvaluator:
         workers: Processes that train side by side on a CPU, or on each GPU; None: one a core, or as many as a GPU's
             memory holds.
         full: The training that counts; None: the space's.
-        pool: Weights for trials with `inherit`; None: there are none.
+        pool: Weights for trials of origin "pool"; None: there are none.
         deterministic: On a GPU, answers that are the same to the last bit whenever they are asked; slower. On a CPU
             they are.
         engine: What answers runs instead of processes on `device`; it gets the trainer.

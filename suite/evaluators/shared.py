@@ -20,7 +20,7 @@ from suite.networks.supernet import Supernet
 from suite.training.device import Diverged, pick_device, reason, threads
 from suite.training.recipe import Recipe
 from suite.training.trainer import EVALUATION_BATCH, Leg, Trainer, batches, subset
-from suite.types import Architecture, BadInput, Cost, Evaluation, KendallError, Proxy, Trial, Unsupported
+from suite.types import Architecture, BadInput, Cost, Evaluation, KendallError, Proxy, Trial, Unsupported, refuse_origin
 
 STATISTICS = ("batch", "recalibrated", "running")
 
@@ -102,6 +102,7 @@ class SharedEvaluator:
     def check(self, trial: Trial) -> None:
         """Raises Unsupported or BadInput if `trial` cannot be answered."""
         self.space.check(trial.arch)
+        refuse_origin(trial, self.name)
         if trial.epochs not in self.stages(trial.proxy):
             raise Unsupported(f"shared: the supernet was trained for {self.epochs} epochs, not {trial.epochs}")
         if trial.seed not in self.supernets:

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from suite.tables.base import Array, Table, TableBlock, TableSetting
-from suite.types import Architecture, BadInput, Cost, Evaluation, Proxy, Trial, Unsupported, nearest
+from suite.types import Architecture, BadInput, Cost, Evaluation, Proxy, Trial, Unsupported, nearest, refuse_origin
 
 OTHER_SEEDS = "validation, other seeds"
 OBJECTIVES = ("params", "macs", "latency_ms", "energy_mj")
@@ -176,6 +176,8 @@ class TableEvaluator:
 
     def _find(self, trial: Trial) -> tuple[Answers, int, int]:
         """Where a trial's answer stands: the row and the run."""
+        if trial.origin:
+            refuse_origin(trial, self.name)
         proxy, epochs, answers = self._asked
         if answers is None or trial.proxy is not proxy or trial.epochs != epochs:
             answers = self.answers(trial.proxy, trial.epochs)

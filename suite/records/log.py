@@ -16,7 +16,7 @@ from collections import defaultdict, deque
 from pathlib import Path
 
 from suite.spaces import SearchSpace
-from suite.types import JSON, Architecture, BadInput, Cost, Evaluation, Proxy, Trial
+from suite.types import JSON, POOL, Architecture, BadInput, Cost, Evaluation, Proxy, Trial
 
 
 class Log:
@@ -64,7 +64,7 @@ class Log:
                 key = str(row["proxy"])
                 proxy = proxies.setdefault(key, proxies.get(key) or Proxy(**row["proxy"]))
                 arch = archs.get(row["arch"]) or archs.setdefault(row["arch"], self.space.parse(row["arch"]))
-                trial = Trial(arch, proxy, row["epochs"], row["seed"], row["inherit"])
+                trial = Trial(arch, proxy, row["epochs"], row["seed"], origin_of(row))
                 cost = row["cost"]
                 self.known[f"{row['phase']} {row['dataset']} {row['run']}"][trial].append(
                     Evaluation(
@@ -99,7 +99,7 @@ class Log:
             "proxy": self.proxies.get(trial.proxy) or self.proxies.setdefault(trial.proxy, vars(trial.proxy)),
             "epochs": trial.epochs,
             "seed": trial.seed,
-            "inherit": trial.inherit,
+            "origin": trial.origin,
             "metrics": {name: number_out(value) for name, value in evaluation.metrics.items()},
             "cost": {
                 "device_s": number_out(cost.device_s),
@@ -140,6 +140,15 @@ class Log:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def origin_of(row: JSON) -> str:
+    """Origin of a line's trial; before there were origins, lines had `inherit`, and true meant the block pool.
+
+    >>> origin_of({"inherit": True}), origin_of({"inherit": False}), origin_of({"origin": ""})
+    ('pool', '', '')
+    """
+    return str(row["origin"]) if "origin" in row else POOL if row["inherit"] else ""
 
 
 def number_out(value: float) -> float | str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from suite.records.journal import Journal
+from suite.records.log import origin_of
 from suite.spaces import SearchSpace
 from suite.types import JSON, Architecture, BadInput, Evaluation, Trial
 
@@ -50,13 +51,13 @@ class Stores:
         Raises:
             BadInput: A line is none.
         """
-        wanted = (self.space.name, self.dataset, vars(trial.proxy), trial.epochs, trial.inherit)
+        wanted = (self.space.name, self.dataset, vars(trial.proxy), trial.epochs, trial.origin)
         found: list[Sample] = []
         for place, row in enumerate(self.journal.rows[: self.begin]):
             if "begins" in row:
                 continue
             try:
-                if tuple(row[word] for word in ("space", "dataset", "proxy", "epochs", "inherit")) == wanted:
+                if (*(row[word] for word in ("space", "dataset", "proxy", "epochs")), origin_of(row)) == wanted:
                     metrics = {name: float(value) for name, value in row["metrics"].items()}
                     found.append((self.space.parse(row["arch"]), metrics, float(row["log_probability"])))
             except (KeyError, TypeError, ValueError, AttributeError, BadInput) as error:
@@ -85,7 +86,7 @@ class Stores:
                 rows.append(
                     {
                         "run": self.run, "number": self.kept, "space": self.space.name, "dataset": self.dataset,
-                        "arch": text, "proxy": vars(trial.proxy), "epochs": trial.epochs, "inherit": trial.inherit,
+                        "arch": text, "proxy": vars(trial.proxy), "epochs": trial.epochs, "origin": trial.origin,
                         "metrics": {name: finite(value) for name, value in answer.metrics.items()},
                         "reward": reward, "log_probability": log_probability,
                     }

@@ -13,7 +13,7 @@ from searchers import available
 from suite.search import Budget
 from suite.spaces import SPACES, SearchSpace
 from suite.tables import TABLES
-from suite.types import JSON, Proxy, nearest
+from suite.types import JSON, BadInput, Goal, Proxy, nearest
 
 MAX_SEED = 2**62
 """So that all seeds of a spec fit 64 bits, as TOML's and numpy's integers do."""
@@ -125,6 +125,30 @@ class WholeSpec(Part):
     def short_hash(self) -> str:
         """Eight digits that differ between specs."""
         return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+class GoalPart(Part):
+    """What a run is about, as in `suite.types.Goal`."""
+
+    minimise: list[str] = ["val_error"]
+    """Metrics, the most important first: winners are picked by it, fronts and hypervolumes are of all."""
+    limits: dict[str, float] = {}
+    """Metric -> the largest value that is feasible."""
+    reference: list[float] | None = None
+    """Reference point of hypervolumes, a coordinate a metric; None: the stored one."""
+
+    @model_validator(mode="after")
+    def fitting(self) -> Self:
+        """Refused as the type refuses it."""
+        try:
+            self.goal()
+        except BadInput as error:
+            raise ValueError(str(error).removeprefix("goal: ")) from None
+        return self
+
+    def goal(self) -> Goal:
+        """As the suite's type."""
+        return Goal(tuple(self.minimise), self.limits, None if self.reference is None else tuple(self.reference))
 
 
 class Common(WholeSpec):

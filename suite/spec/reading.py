@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from suite.spec.parts import (
     ArchitecturesPart,
     BudgetPart,
+    GoalPart,
     LevelsPart,
     LivePart,
     ProxyPart,
@@ -113,7 +114,7 @@ def keys_beside(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     parts: dict[str, type[BaseModel]] = {
         "table": TablePart, "live": LivePart, "budget": BudgetPart, "proxy": ProxyPart, "full": ProxyPart,
         "proxies": StudyProxyPart, "architectures": ArchitecturesPart, "levels": LevelsPart, "judge": TablePart,
-        "resources": ResourcePart, "predictors": PredictorPart, "data": DataPart,
+        "resources": ResourcePart, "goal": GoalPart, "predictors": PredictorPart, "data": DataPart,
         "devices": DevicesPart, "transfer": TransferPart,
     }  # fmt: skip
     model = next((parts[word] for word in reversed(loc[:-1]) if isinstance(word, str) and word in parts), kind)

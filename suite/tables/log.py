@@ -55,7 +55,7 @@ def frame(source: Path | None) -> tuple[pd.DataFrame, dict[str, str]]:
             if stage > reached:
                 cost = {column: before[column] + value for column, value in cost.items()}
             trained[training] = (stage, cost)
-            if line.get("inherit"):
+            if inherited(line):
                 continue
             metrics = {name: number_in(value) for name, value in line["metrics"].items()}
             for metric, split in ERRORS.items():
@@ -84,6 +84,11 @@ def frame(source: Path | None) -> tuple[pd.DataFrame, dict[str, str]]:
     if not rows:
         raise BadInput(f"{source}: no answers")
     return pd.DataFrame(list(rows.values())), {"source": where, "space": space}
+
+
+def inherited(line: JSON) -> bool:
+    """Whether an answer began with others' weights: by `origin`, or by the older `inherit`."""
+    return bool(line.get("origin") or line.get("inherit"))
 
 
 def lines(source: Path) -> Iterator[tuple[int, JSON]]:

@@ -32,7 +32,7 @@ def frame(source: Path | None) -> tuple[pd.DataFrame, dict[str, str]]:
     space = SPACES[about["space"]]
     stages: list[dict[str, Any]] = []
     for _, line in log.lines(source):
-        if "val_error" not in line["metrics"] or line.get("inherit") or line["phase"] == "judging":
+        if "val_error" not in line["metrics"] or log.inherited(line) or line["phase"] == "judging":
             continue
         proxy, seconds = space.canonical(Proxy(**line["proxy"])), 0.0
         for epoch, entry in enumerate(line.get("curve") or (), start=1):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,14 @@ from suite.data.seeding import generator
 from suite.networks.learner import Batch
 from suite.networks.operations import Norms
 from suite.networks.supernet import Supernet, mixable
+from suite.pareto import Incumbents
 from suite.spaces import SearchSpace
 from suite.training.checkpoints import State
 from suite.training.device import Diverged, pick_device, reason, threads
 from suite.training.recipe import Recipe, resolve_for_supernet
 from suite.training.supernet import Seen, Stream, begun, in_order, learner_of, not_finite
 from suite.training.trainer import Leg, Trainer, batches, restore, state, subset
-from suite.types import Architecture, Cost, Evaluation, GradientSearch, Proxy, Recommendation, Trial
+from suite.types import ERROR_ALONE, Architecture, Cost, Evaluation, Goal, GradientSearch, Proxy, Recommendation, Trial
 
 
 def differentiable(
@@ -48,21 +49,20 @@ def differentiable(
     return recommendations(answers, searcher.keep)
 
 
-def recommendations(answers: Iterable[Evaluation], keep: str) -> Iterator[Recommendation]:
-    """One an answer, in the order of epochs.
+def recommendations(answers: Iterable[Evaluation], keep: str, goal: Goal = ERROR_ALONE) -> Iterator[Recommendation]:
+    """Recommendations of a gradient search, one an answer, in the order of epochs.
 
     Args:
-        answers: Of a search, from its first epoch on.
-        keep: Which is the incumbent: "last", the newest; "best", that of least `val_error`. A failed one never is.
+        answers: Epochs of one search, from its first on.
+        keep: Which epochs compete for the incumbent: "last", the newest that is feasible; "best", all of them.
+        goal: What picks among them; a failed or infeasible epoch is never recommended.
     """
-    best: Evaluation | None = None
+    incumbents = Incumbents(goal, "the search", among="all" if keep == "best" else "longest")
     device_s = 0.0
     for count, answer in enumerate(answers, start=1):
         device_s += answer.cost.device_s
-        newer = best is None or keep == "last" or answer.metrics["val_error"] < best.metrics["val_error"]
-        if newer and not answer.failure:
-            best = answer
-        yield Recommendation(best, (best,) if best else (), count, device_s, device_s)
+        incumbents.add(answer)
+        yield incumbents.recommend(count, device_s, device_s)
 
 
 def epochs(
@@ -257,9 +257,13 @@ def chosen(supernet: Supernet, arch: Architecture) -> dict[str, float]:
 
 
 def key(searcher: GradientSearch, trainer: Trainer, proxy: Proxy, seed: int) -> str:
-    """All that a search depends on; of the searcher its class and its plain attributes, at its beginning."""
+    """All that a search depends on; of the searcher its class, plain attributes and option values, at its beginning."""
     plain = (bool, int, float, str, tuple, type(None))
-    options = sorted((name, value) for name, value in vars(searcher).items() if isinstance(value, plain))
+    options = sorted(
+        (name, repr(value) if is_dataclass(value) else value)
+        for name, value in vars(searcher).items()
+        if isinstance(value, plain) or (is_dataclass(value) and not isinstance(value, Proxy))
+    )
     here = (trainer.data.fingerprint, trainer.recipe, trainer.device_name, trainer.half, torch.__version__)
     run = (trainer.space.name, trainer.space.canonical(proxy), seed)
     return repr(("gradient search", type(searcher).__qualname__, options, *run, *here))

@@ -40,7 +40,7 @@ from suite.training.device import (
 )
 from suite.training.recipe import Recipe
 from suite.training.weights.pool import KnowledgePool
-from suite.types import BadInput, Cost, Ends, Evaluation, KendallError, Proxy, Trial, Unsupported
+from suite.types import POOL, BadInput, Cost, Ends, Evaluation, KendallError, Proxy, Trial, Unsupported, refuse_origin
 
 EVALUATION_BATCH = 500
 """Images of a forward pass without training."""
@@ -120,7 +120,7 @@ class Trainer:
         threads: Of a CPU; results depend on their number in the last bits.
         judge: Measure `test_error` too; otherwise the test images are never looked at.
         checkpoints: Folder of the runs under way.
-        pool: Where trials with `inherit` get their first weights from, and leave their last ones; None: nowhere. Its
+        pool: Where trials of origin "pool" get their first weights from, and leave their last ones; None: nowhere. Its
             reading and writing are in `device_s`.
         deterministic: On a GPU, only algorithms that give the same bits every time; on a CPU all do.
     """
@@ -167,6 +167,7 @@ class Trainer:
         """Raises Unsupported or BadInput if `trial` cannot be trained here."""
         self.space.check(trial.arch)
         self.check_proxy(trial.proxy)
+        refuse_origin(trial, "live training")
 
     def check_proxy(self, proxy: Proxy) -> None:
         """Raises Unsupported if no network can be trained here under `proxy`."""
@@ -187,7 +188,7 @@ class Trainer:
         """All that the run of `trial` depends on."""
         run = (self.space.text(trial.arch), trial.proxy, trial.seed)
         here = (self.data.fingerprint, self.recipe, self.device_name, self.half, torch.__version__)
-        inherited = () if self.pool is None or not trial.inherit else ("pool", self.pool.version)
+        inherited = () if self.pool is None or trial.origin != POOL else ("pool", self.pool.version)
         exact = ("deterministic",) if self.deterministic else ()
         compiled = (kernels.VERSION,) if self.recipe.step == "compiled" else ()
         return repr((self.space.name, *run, *here, *inherited, *exact, *compiled))
@@ -255,7 +256,7 @@ class Trainer:
             restore(run, kept)
             if kept.get("cut") or len(run.curve) == trial.epochs:  # nobody heard of these epochs: their price is due
                 vars(leg).update(kept["leg"])
-        pool = self.pool if trial.inherit else None
+        pool = self.pool if trial.origin == POOL else None
         if pool is not None and not run.curve:
             with self.metered(leg):
                 pool.inherit(run.network, trial, ends=self.ends)

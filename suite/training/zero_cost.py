@@ -28,7 +28,7 @@ from suite.networks import build
 from suite.spaces import SearchSpace
 from suite.training.device import device_clock, device_name, reason, threads
 from suite.training.trainer import BACKWARD
-from suite.types import BadInput, Cost, Evaluation, KendallError, Trial, nearest
+from suite.types import BadInput, Cost, Evaluation, KendallError, Trial, nearest, refuse_origin
 
 Score: TypeAlias = Callable[[nn.Module, Tensor, Tensor], float]
 """(a fresh network, which it may spoil; normalised images, shape (n, c, h, w); labels, shape (n,)) -> score."""
@@ -208,6 +208,7 @@ class Scorer:
         """Raises Unsupported or BadInput if `trial` has no score here."""
         self.space.check(trial.arch)
         self.space.check_proxy(trial.proxy)
+        refuse_origin(trial, "zero_cost")
 
     def minibatch(self, seed: int, side: int) -> tuple[Tensor, Tensor]:
         """Normalised images and their labels."""

@@ -22,7 +22,7 @@ from suite.spec.run import RunSpec
 from suite.training.gradient_loop import epochs
 from suite.types import Ends, Evaluation, GradientSearch, Proxy, Searcher, Unsupported
 
-NAMES = [name for name in searchers.available() if "supernet" in searchers.load(name).needs]
+NAMES = [name for name in searchers.available() if "supernet" in searchers.about(searchers.load(name)).needs]
 TINY = Proxy(3, channels=2, resolution=4, samples=0.05, cells=1)
 
 every_search = pytest.mark.parametrize("name", NAMES)

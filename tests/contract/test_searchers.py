@@ -18,16 +18,16 @@ from suite.search import Budget, run
 from suite.spaces import SPACES, SearchSpace
 from suite.types import Architecture, Evaluation, Proxy, Recommendation, Searcher, Trial
 
-NAMES = [name for name in searchers.available() if "supernet" not in searchers.load(name).needs]
+NAMES = [name for name in searchers.available() if "supernet" not in searchers.about(searchers.load(name)).needs]
 """Those that ask and are told; what searches by gradients must do stands in test_gradient_searchers.py."""
 EVALUATIONS = 60
 STAGES = (1, 3, 4, 12)
-CRITIC = {"critic_hidden": 8, "critic_steps": 5, "warm_up": 16}
-SMALL: dict[str, dict[str, int]] = {
+LSTM = {"hidden": 8, "embedding": 4}
+SMALL: dict[str, dict[str, object]] = {
     "regularized_evolution": {"population_size": 8, "sample_size": 3},
-    "monas": {"hidden": 8, "embedding": 4},
-    "mnas": {"hidden": 8, "embedding": 4, "batch": 8},
-    "fnas": {"hidden": 8, "embedding": 4, "batch": 8, **CRITIC},
+    "monas": {"lstm": LSTM},
+    "mnas": {"lstm": LSTM, "batch": 8},
+    "fnas": {"lstm": LSTM, "batch": 8, "uac": {"hidden": 8, "steps": 5, "warm_up": 16}},
 }
 """So that these short searches are more than their first random draws, and quick."""
 RECURRENT = ("monas", "mnas", "fnas")

@@ -20,7 +20,8 @@ from suite.spaces import SPACES
 from suite.types import Architecture, BadInput, Cost, Evaluation, Trial
 
 SPACE = SPACES["nas_bench_201"]
-SMALL = {"hidden": 8, "embedding": 4, "critic_hidden": 16, "critic_steps": 5}
+LITTLE = {"hidden": 16, "steps": 5}
+SMALL = {"lstm": {"hidden": 8, "embedding": 4}, "uac": LITTLE}
 """Of tests in which nothing must be learnt well."""
 MODULES = ("uac", "akp", "aeb")
 
@@ -43,11 +44,11 @@ def converse(searcher: FNAS | MNAS, batches: int, error: Callable[[Architecture]
     return asked
 
 
-@pytest.mark.parametrize("options", [{}, {"lr": 0.01, "batch": 8, "constraint": "hard"}])
+@pytest.mark.parametrize("options", [{}, {"ppo": {"lr": 0.01}, "batch": 8, "tradeoff": {"constraint": "hard"}}])
 def test_1_all_modules_off_is_mnas_sample_by_sample(options):
-    base = MNAS(SPACE, PROXY, np.random.default_rng(3), hidden=8, embedding=4, **options)
-    off = learner(3, **dict.fromkeys(MODULES, False), **SMALL, **options)
-    no_pool = learner(3, uac=False, aeb=False, **SMALL, **options)  # akp without a pool, as on a table
+    base = MNAS(SPACE, PROXY, np.random.default_rng(3), lstm=SMALL["lstm"], **options)
+    off = learner(3, **{**SMALL, **dict.fromkeys(MODULES, False)}, **options)
+    no_pool = learner(3, **{**SMALL, "uac": False, "aeb": False}, **options)  # akp without a pool, as on a table
     asked = converse(base, 6)
     assert converse(off, 6) == converse(no_pool, 6) == asked
     assert (off.agent.policy.theta == base.agent.policy.theta).all()
@@ -56,8 +57,8 @@ def test_1_all_modules_off_is_mnas_sample_by_sample(options):
 
 @pytest.mark.parametrize("module", ["uac", "aeb"])
 def test_each_module_changes_the_search(module):
-    only = {**dict.fromkeys(MODULES, False), module: True}
-    assert converse(learner(**only, **SMALL), 8) != converse(learner(**dict.fromkeys(MODULES, False), **SMALL), 8)
+    off = {**SMALL, **dict.fromkeys(MODULES, False)}
+    assert converse(learner(**{**off, module: SMALL.get(module, True)}), 8) != converse(learner(**off), 8)
 
 
 def noisy_where_first_is_none(arch: Architecture, rng: np.random.Generator) -> float:
@@ -78,15 +79,15 @@ def test_4_u_knows_where_v_is_off():
 
 
 def test_4_no_predicted_reward_reaches_the_ranking_the_critic_or_the_buffer():
-    searcher, evaluator = learner(threshold=2.0, **SMALL), Analytic(SPACE)
+    searcher, evaluator = learner(**{**SMALL, "uac": {**LITTLE, "threshold": 2.0}}), Analytic(SPACE)
     *_, last = run(searcher, evaluator, budget=Budget(evaluations=100))
     predicted = {said.arch for said in searcher.predictions if said.used}
     trained = [given.trial.arch for given in evaluator.answers]
     assert len(predicted) > 20
     assert last.best is not None
     assert last.best.trial.arch in trained
-    best = max(searcher.reward(given.metrics) for given in evaluator.answers)
-    assert searcher.reward(last.best.metrics) == best
+    assert last.best.metrics["val_error"] == min(given.metrics["val_error"] for given in evaluator.answers)
+    assert searcher.buffer is not None
     assert searcher.critic is not None
     assert searcher.trained == 100
     assert 84 < len(searcher.critic.rewards) <= 100  # but for the batch under way
@@ -109,7 +110,7 @@ def test_4_u_aims_at_the_error_that_v_made_before_it_saw_the_reward():
 
 
 def test_4_confident_samples_are_audited_and_the_others_trained():
-    searcher = learner(audit=0.3, threshold=1.0, **SMALL)
+    searcher = learner(**{**SMALL, "uac": {**LITTLE, "audit": 0.3, "threshold": 1.0}})
     converse(searcher, 24)
     for said in searcher.predictions:
         assert said.used <= (said.uncertainty <= said.threshold)
@@ -123,7 +124,7 @@ def test_4_confident_samples_are_audited_and_the_others_trained():
 
 def test_4_the_first_64_samples_are_trained(monkeypatch):
     monkeypatch.setattr("searchers.fnas.WITHOUT_TRAINING", 3)
-    searcher = learner(aeb=False, threshold=1e9, audit=0.0, **SMALL)
+    searcher = learner(aeb=False, **{**SMALL, "uac": {**LITTLE, "threshold": 1e9, "audit": 0.0}})
     assert len(converse(searcher, 4)) == 64
     assert searcher.predictions == []
     assert searcher.ask() == []  # V is sure of everything from now on, and nothing is audited
@@ -150,7 +151,7 @@ def test_4_on_the_table_u_follows_the_error_after_200_samples():
 
 
 def test_5_a_sample_replayed_at_once_has_rho_1_and_the_plain_gradient():
-    searcher = learner(uac=False, passes=1, entropy_weight=0.0, **SMALL)
+    searcher = learner(ppo={"passes": 1, "entropy_weight": 0.0}, **{**SMALL, "uac": False})
     searcher.archs, log_p = searcher.agent.draw(6, searcher.rng)
     old = [(arch, float(one), 0.5 + 0.1 * k) for k, (arch, one) in enumerate(zip(searcher.archs, log_p, strict=True))]
     weights = searcher.weights(old)
@@ -167,7 +168,7 @@ def test_5_a_sample_replayed_at_once_has_rho_1_and_the_plain_gradient():
 
 
 def test_5_rho_is_the_ratio_of_probabilities_up_to_its_cap():
-    searcher = learner(uac=False, **SMALL)
+    searcher = learner(**{**SMALL, "uac": False})
     archs, log_p = searcher.agent.draw(3, searcher.rng)
     behaviour = log_p - np.log([0.4, 1.2, 40.0])
     searcher.archs = []
@@ -178,7 +179,7 @@ def test_5_rho_is_the_ratio_of_probabilities_up_to_its_cap():
 
 
 def test_6_half_of_each_batch_is_replayed_once_the_buffer_can():
-    searcher = learner(uac=False, **SMALL)
+    searcher = learner(**{**SMALL, "uac": False})
     learnt: list[tuple[int, int]] = []
     learn = searcher.agent.learn
 
@@ -251,7 +252,7 @@ def test_with_a_pool_trials_inherit_are_half_as_long_and_a_batch_is_one_commit()
     searcher = learner(pool=pool, **SMALL)
     for batch in range(1, 4):
         trials = searcher.ask()
-        assert {(trial.proxy.epochs, trial.inherit) for trial in trials} == {(math.ceil(PROXY.epochs / 2), True)}
+        assert {(trial.proxy.epochs, trial.origin) for trial in trials} == {(math.ceil(PROXY.epochs / 2), "pool")}
         for trial in trials:
             assert pool.commits == batch - 1
             searcher.tell([answer(trial)])
@@ -261,7 +262,7 @@ def test_with_a_pool_trials_inherit_are_half_as_long_and_a_batch_is_one_commit()
 
 def test_a_batch_of_predictions_alone_commits_nothing():
     pool = FakePool()
-    searcher = learner(pool=pool, threshold=1e9, audit=0.02, aeb=False, **SMALL)
+    searcher = learner(pool=pool, aeb=False, **{**SMALL, "uac": {**LITTLE, "threshold": 1e9, "audit": 0.02}})
     batches_of_trials = 0
     for _ in range(10):
         searcher.tell([answer(trial) for trial in searcher.ask()])
@@ -273,7 +274,7 @@ def test_a_batch_of_predictions_alone_commits_nothing():
 def test_akp_off_leaves_a_pool_alone():
     pool = FakePool()
     searcher = learner(pool=pool, akp=False, **SMALL)
-    assert not any(trial.inherit for trial in converse(searcher, 2))
+    assert not any(trial.origin for trial in converse(searcher, 2))
     assert pool.commits == 0
     assert "no weight pool" in searcher.note
 
@@ -291,7 +292,7 @@ def test_the_buffer_replays_good_samples_more_often_by_rank():
 
 
 def test_a_full_buffer_drops_its_oldest():
-    searcher = learner(uac=False, capacity=20, **SMALL)
+    searcher = learner(aeb={"capacity": 20}, **{**SMALL, "uac": False})
     asked = [trial.arch for trial in converse(searcher, 3)]
     assert [arch for arch, _, _ in searcher.buffer.entries] == asked[-20:]
 
@@ -313,7 +314,7 @@ def test_a_later_search_begins_with_the_samples_of_earlier_ones(tmp_path):
     assert [arch for arch, _, _ in later.buffer.entries] == [trial.arch for trial in asked]
     assert len(later.ask()) == 8 - sum(said.used for said in later.predictions)  # the warm-up is over
     assert f"began with {len(asked)} earlier samples" in later.note
-    alone = learner(1, stores=stores(tmp_path, "c"), uac=False, aeb=False, **SMALL)
+    alone = learner(1, stores=stores(tmp_path, "c"), aeb=False, **{**SMALL, "uac": False})
     assert alone.remembered == 0
 
 
@@ -336,7 +337,7 @@ def test_a_cut_off_search_goes_on_as_it_would_have_whatever_the_stores_hold_by_n
 
 
 def test_the_critics_own_advantage_needs_a_critic_and_leaves_predictions_without_one():
-    searcher = learner(advantage="critic", aeb=False, threshold=1e9, audit=0.5, **SMALL)
+    searcher = learner(aeb=False, **{**SMALL, "uac": {**LITTLE, "advantage": "critic", "threshold": 1e9, "audit": 0.5}})
     converse(searcher, 4)
     seen: list[np.ndarray] = []
     learn = searcher.agent.learn
@@ -369,14 +370,13 @@ def test_it_goes_on_where_every_training_fails():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"advantage": "mean"}, "advantage must be one of batch, critic, not 'mean'"),
-        ({"advantage": "critic", "uac": False}, "advantage 'critic' needs uac = true; use 'batch' without"),
-        ({"uac": 1}, "uac must be true or false, not 1"),
-        ({"audit": 1.1}, r"audit must be a number in \[0, 1\], not 1.1"),
-        ({"capacity": 8}, "capacity must be a whole number of at least 16, not 8"),
-        ({"rho_cap": 0}, "rho_cap must be a number above 0, not 0"),
-        ({"critic_steps": 0}, "critic_steps must be a whole number of at least 1"),
-        ({"metric": "latency_ms"}, "no metric 'latency_ms' without training"),
+        ({"uac": {"advantage": "mean"}}, "uac.advantage must be one of batch, critic, not 'mean'"),
+        ({"uac": 1}, "uac must be a table of threshold, audit, .*, advantage, or false, not 1"),
+        ({"uac": {"audit": 1.1}}, r"uac.audit must be a number in \[0, 1\], not 1.1"),
+        ({"aeb": {"capacity": 8}}, "aeb.capacity must be at least the batch of 16, not 8"),
+        ({"aeb": {"rho_cap": 0}}, "aeb.rho_cap must be a number above 0, not 0"),
+        ({"uac": {"steps": 0}}, "uac.steps must be a whole number of at least 1"),
+        ({"tradeoff": {"metric": "latency_ms"}}, "no metric 'latency_ms' without training"),
     ],
 )
 def test_options_out_of_range_are_refused(options, says):

@@ -94,7 +94,7 @@ def test_the_gradient_goes_through_the_drawn_operation_to_all_logits_of_its_edge
 
 
 def test_operations_that_were_not_drawn_stay_as_they_are():
-    search = begun(warmup_epochs=1)
+    search = begun(alpha={"warmup_epochs": 1})
     before = {name: tensor.clone() for name, tensor in search.learner.supernet.state_dict().items()}
     _, mask = search.sample("weights")
     search.step(batch(1), lambda: pytest.fail("the logits rest"))
@@ -145,7 +145,7 @@ def test_what_is_scored_is_the_cell_that_would_be_handed_over():
     [
         ({"tau_min": 0}, "gdas: tau_min must be a number above 0, not 0"),
         ({"tau_min": 20.0}, "gdas: tau_min must be at most tau_max = 10, not 20"),
-        ({"scale": -1.0}, "gdas: scale must be a number of at least 0, not -1"),
+        ({"alpha": {"scale": -1.0}}, "gdas: alpha.scale must be a number of at least 0, not -1"),
     ],
 )
 def test_options_out_of_range_are_refused(options, says):

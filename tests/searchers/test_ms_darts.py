@@ -80,7 +80,7 @@ def flat(mixtures: Tensor) -> Tensor:
 
 
 def test_1_without_a_shift_it_is_first_order_darts_with_a_warm_up_of_five_epochs(tmp_path):
-    base = trace(DARTS(NB201, TINY, np.random.default_rng(0), warmup_epochs=5), tmp_path / "base")
+    base = trace(DARTS(NB201, TINY, np.random.default_rng(0), alpha={"warmup_epochs": 5}), tmp_path / "base")
     assert trace(search(eps_max=0.0), tmp_path / "no box") == base
     assert trace(search(iterations=0), tmp_path / "no iteration") == base
     assert len(base[0]) == 7
@@ -218,7 +218,7 @@ def test_the_kernel_keeps_the_spread_that_it_has_in_dartss_cells(space, expected
 
 def test_it_is_a_gradient_search_that_logs_its_samples_and_hands_over_the_best_epoch(tmp_path):
     proxy = Proxy(3, channels=4, resolution=8, samples=0.02, cells=1)
-    searcher = search(proxy=proxy, warmup_epochs=1)
+    searcher = search(proxy=proxy, alpha={"warmup_epochs": 1})
     assert isinstance(searcher, GradientSearch)
     assert searcher.keep == "best"
     answers = list(epochs(searcher, load("digits"), proxy, checkpoints=tmp_path, recipe=RECIPE))
@@ -229,15 +229,19 @@ def test_it_is_a_gradient_search_that_logs_its_samples_and_hands_over_the_best_e
 
 
 def test_a_search_that_goes_on_is_the_search_in_one_go(tmp_path):
-    whole = trace(search(proxy=SHORT, warmup_epochs=1), tmp_path / "whole", SHORT)
-    next(epochs(search(proxy=SHORT, warmup_epochs=1), load("digits"), SHORT, checkpoints=tmp_path, recipe=RECIPE))
-    assert trace(search(proxy=SHORT, warmup_epochs=1), tmp_path, SHORT) == whole
+    whole = trace(search(proxy=SHORT, alpha={"warmup_epochs": 1}), tmp_path / "whole", SHORT)
+    next(
+        epochs(
+            search(proxy=SHORT, alpha={"warmup_epochs": 1}), load("digits"), SHORT, checkpoints=tmp_path, recipe=RECIPE
+        )
+    )
+    assert trace(search(proxy=SHORT, alpha={"warmup_epochs": 1}), tmp_path, SHORT) == whole
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss_weight_sign": 0}, r"loss_weight_sign must be 1 or -1, not 0"),
+        ({"loss_weight_sign": 0}, r"loss_weight_sign must be one of 1, -1, not 0"),
         ({"samples": 0}, r"samples must be a whole number of at least 1, not 0"),
         ({"bandwidth": 0.0}, r"bandwidth must be a number above 0, not 0"),
         ({"eps_max": -0.1}, r"eps_max must be a number of at least 0"),

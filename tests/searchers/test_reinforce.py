@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from helpers.analytic import PROXY, Analytic, converse, quality
 
-from searchers.parts.policies import Adam, Baseline, Policy, RNNPolicy, TabularPolicy, drawn, logarithm
+from searchers.parts.adam import Adam
+from searchers.parts.policies import LSTM, Baseline, Policy, RNNPolicy, TabularPolicy, drawn, logarithm
 from searchers.random_search import RandomSearch
 from searchers.reinforce import Reinforce
 from suite.search import Budget, run
@@ -31,9 +32,7 @@ def policy(kind: str, decisions: Sequence[int], seed: int = 0, spread: float | N
     rng = np.random.default_rng(seed)
     if kind == "tabular":
         return TabularPolicy(decisions, rng, 1e-3 if spread is None else spread)
-    return RNNPolicy(
-        decisions, rng, 0.1 if spread is None else spread, hidden=8, layers=1, embedding=4, tanh=2.5, temperature=5.0
-    )
+    return RNNPolicy(decisions, rng, LSTM(hidden=8, embedding=4, spread=0.1 if spread is None else spread))
 
 
 def answer(trial: Trial, accuracy: float) -> Evaluation:
@@ -312,7 +311,7 @@ def test_the_tabular_baseline_steps_as_the_benchmarks_own_script():
 
 @pytest.mark.parametrize(("policy", "lr", "steps"), [("tabular", 0.1, 600), ("rnn", 0.03, 200)])
 def test_the_policy_learns_which_option_is_good(policy, lr, steps):
-    searcher = learner(policy=policy, samples=2, lr=lr, epsilon=1e-8, hidden=16)
+    searcher = learner(policy=policy, samples=2, lr=lr, epsilon=1e-8, lstm={"hidden": 16})
     for _ in range(steps):
         (trial,) = searcher.ask()
         searcher.tell([answer(trial, 10.0 * trial.arch.count(3))])
@@ -399,7 +398,7 @@ def test_the_note_states_learning_rate_and_final_entropy():
         ({"entropy_bonus": "both"}, "entropy_bonus must be one of reward, loss, not 'both'"),
         ({"entropy_weight": -1}, "entropy_weight must be a number of at least 0, not -1"),
         ({"clip": math.inf}, "clip must be a number of at least 0, not inf"),
-        ({"hidden": 0, "policy": "rnn"}, "hidden must be a whole number of at least 1, not 0"),
+        ({"lstm": {"hidden": 0}, "policy": "rnn"}, "lstm.hidden must be a whole number of at least 1, not 0"),
     ],
 )
 def test_a_wrong_option_is_refused(options, complaint):

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,8 +20,8 @@ from searchers.snas import (
     DROP_PATH,
     LEVELS,
     SNAS,
-    WAYS,
     SNASBilevel,
+    Way,
     concrete,
     log_density,
     penalty,
@@ -350,14 +350,14 @@ def test_5_without_eta_the_trace_is_the_unconstrained_one_bit_for_bit(tmp_path):
 
     free = of(search(Unconstrained), "free")
     assert of(search(eta=0), "0") == free
-    for way in WAYS:  # the term is computed and too small for a float to notice; then it is not
+    for way in get_args(Way):  # the term is computed and too small for a float to notice; then it is not
         assert of(search(eta=1e-30, resource=way), f"tiny {way}") == free
         assert of(search(eta=1.0, resource=way), f"1 {way}") != free
 
 
 def test_5_a_larger_eta_ends_in_a_cheaper_distribution(tmp_path):
     def resource(eta: float) -> float:
-        searcher = search(eta=eta, alpha_lr=0.05)
+        searcher = search(eta=eta, alpha={"lr": 0.05})
         return answers(searcher, tmp_path / str(eta))[-1].curve[0]["resource"]
 
     found = [resource(eta) for eta in (1e-9, 0.1, 1.0)]
@@ -426,16 +426,15 @@ def test_logits_begin_where_the_card_says():
 
 
 def test_gradient_descent_on_the_logits_has_no_decay_and_clips():
-    searcher = begun(search(alpha_optimizer="sgd", alpha_lr=0.1, alpha_clip=0.5))
-    assert searcher.alpha_decay == 0
-    assert search().alpha_decay == 1e-3
-    gradient = torch.ones(6, 5)
-    clipped = searcher.clipped(gradient)
-    assert float(clipped.norm()) == pytest.approx(0.5, abs=1e-6)
-    assert torch.equal(searcher.clipped(gradient / 100), gradient / 100)
-    before = searcher.logits.detach().clone()
-    searcher.move(clipped)
-    assert torch.equal(searcher.logits.detach(), before - 0.1 * clipped)
+    searcher = begun(search(alpha={"optimizer": "sgd", "lr": 0.1, "clip": 0.5}))
+    assert searcher.alpha.weight_decay == 0
+    assert search().alpha.weight_decay == 1e-3
+    for gradient, norm in ((torch.ones(6, 5), 0.5), (torch.ones(6, 5) / 100, math.sqrt(30) / 100)):
+        before = searcher.logits.detach().clone()
+        searcher.move(gradient)
+        moved = before - searcher.logits.detach()
+        assert float(moved.norm()) == pytest.approx(0.1 * norm, rel=1e-4)
+        assert float(moved.std()) < 1e-4 * float(moved.mean())  # along the gradient
 
 
 @pytest.mark.parametrize(("cls", "first", "last"), [(SNAS, 0.9935, 0.03), (SNASBilevel, 10.0, 1.06)])
@@ -482,7 +481,7 @@ def test_path_dropout_is_on_in_dartss_cells_and_draws_anew_each_step():
 
 
 def test_logits_rest_in_the_warm_up():
-    searcher = begun(search(warmup_epochs=1))
+    searcher = begun(search(alpha={"warmup_epochs": 1}))
     before = searcher.logits.detach().clone()
     searcher.step(batch(), batch)
     assert torch.equal(searcher.logits.detach(), before)
@@ -494,15 +493,16 @@ def test_logits_rest_in_the_warm_up():
 def test_the_variant_of_nas_bench_201_is_as_its_code_runs_it():
     searcher = search(SNASBilevel)
     assert searcher.bilevel
-    assert (searcher.alpha_lr, searcher.alpha_betas, searcher.alpha_decay) == (3e-4, (0.5, 0.999), 1e-3)
-    assert (searcher.eta, searcher.alpha_clip, searcher.drop_path, searcher.temperature) == (0, 0, 0, 10)
+    alpha = searcher.alpha
+    assert (alpha.lr, alpha.betas, alpha.weight_decay, alpha.clip) == (3e-4, (0.5, 0.999), 1e-3, 0)
+    assert (searcher.eta, searcher.drop_path, searcher.temperature) == (0, 0, 10)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"eta": "strong"}, r"eta must be one of mild, moderate, aggressive, or a number, not 'strong'"),
-        ({"eta": -1}, r"eta must be a number of at least 0, not -1"),
+        ({"eta": "strong"}, r"eta must be one of mild, moderate, aggressive, or a number of at least 0, not 'strong'"),
+        ({"eta": -1}, r"eta must be one of mild, moderate, aggressive, or a number of at least 0, not -1"),
         ({"resource": "reinforce"}, r"resource must be one of reparametrization, discrete, policy_gradient"),
         ({"resource_form": "cubic"}, r"resource_form must be one of log, linear"),
         ({"temperature_end": 0.0}, r"temperature_end must be a number above 0"),
@@ -535,7 +535,7 @@ def test_8_the_child_is_what_was_trained_and_dartss_is_not(tmp_path):
         found = epochs(searcher, load("digits"), proxy, checkpoints=tmp_path / folder, recipe=recipe)
         return [one.curve[0]["child_error"] - one.curve[0]["val_error"] for one in found][-5:]
 
-    ours = float(np.mean(gaps(search(proxy=proxy, alpha_lr=0.02), "snas")))
-    theirs = float(np.mean(gaps(DARTS(NB201, proxy, np.random.default_rng(0), alpha_lr=0.02), "darts")))
+    ours = float(np.mean(gaps(search(proxy=proxy, alpha={"lr": 0.02}), "snas")))
+    theirs = float(np.mean(gaps(DARTS(NB201, proxy, np.random.default_rng(0), alpha={"lr": 0.02}), "darts")))
     print(f"gap: snas {ours:.1f}, darts {theirs:.1f} points")
     assert ours < theirs / 2

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from suite.pareto import (
     AnytimeHypervolume,
+    Incumbents,
     anytime_hypervolume,
     crowding_distance,
     dominates,
@@ -24,8 +25,7 @@ from suite.pareto import (
     ranks,
     reference_point,
 )
-from suite.search import Incumbents
-from suite.types import Cost, Evaluation, Proxy, Trial
+from suite.types import Cost, Evaluation, Goal, Proxy, Trial
 
 
 def clouds(objectives: int, most: int = 12, side: int = 5) -> st.SearchStrategy[list[tuple[float, ...]]]:
@@ -80,7 +80,7 @@ def test_points_that_are_not_finite_are_on_no_front_and_rank_last():
 @given(clouds(2))
 def test_the_loops_own_front_is_the_same(points):
     names = ("val_error", "latency_ms")
-    incumbents = Incumbents(names, "test", constraints={})
+    incumbents = Incumbents(Goal(names), "test")
     answers = [
         Evaluation(Trial((place,), Proxy(1, 1, 1)), dict(zip(names, point, strict=True)), Cost(1.0, "table:formula"))
         for place, point in enumerate(points)

@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchers.random_search import RandomSearch
+from suite.pareto import Incumbents
 from suite.search import FREE_ANSWERS, Budget, run
 from suite.spaces import SPACES
-from suite.types import BadInput, Cost, Evaluation, Evaluator, Recommendation, Searcher, Trial, Unsupported
+from suite.types import BadInput, Cost, Evaluation, Evaluator, Goal, Recommendation, Searcher, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
 
@@ -61,12 +62,12 @@ class Answers:
 
 
 def search(
-    searcher: Searcher, evaluator: Evaluator, *, objectives: Sequence[str] = ("val_error",), workers: int = 1,
-    constraints: dict[str, float] | None = None, **budget: float,
+    searcher: Searcher, evaluator: Evaluator, *, minimise: Sequence[str] = ("val_error",), workers: int = 1,
+    limits: dict[str, float] | None = None, **budget: float,
 ) -> list[Recommendation]:  # fmt: skip
     limit = Budget(**(budget or {"evaluations": 10**6}))  # type: ignore[arg-type]
-    steps = run(searcher, evaluator, budget=limit, objectives=objectives, constraints=constraints, workers=workers)
-    return list(steps)
+    goal = Goal(tuple(minimise), limits or {})
+    return list(run(searcher, evaluator, budget=limit, goal=goal, workers=workers))
 
 
 # Budgets
@@ -254,7 +255,7 @@ def non_dominated(points: Sequence[tuple[float, ...]]) -> set[tuple[float, ...]]
 def test_the_front_is_what_no_other_dominates(points):
     names = ("val_error", "params", "latency_ms")[: len(points[0])]
     metrics = [dict(zip(names, map(float, point), strict=True)) for point in points]
-    steps = search(Listed(len(points)), Answers([1.0] * len(points), metrics), objectives=names)
+    steps = search(Listed(len(points)), Answers([1.0] * len(points), metrics), minimise=names)
     for i, step in enumerate(steps, start=1):
         front = [tuple(answer.metrics[name] for name in names) for answer in step.front]
         assert set(front) == non_dominated([tuple(map(float, point)) for point in points[:i]])
@@ -272,7 +273,7 @@ def test_what_failed_is_never_recommended_nor_in_the_front():
         {"val_error": 4.0, "params": math.inf},
         {"val_error": math.inf, "params": 1.0},
     ]
-    steps = search(Listed(4), Answers([1.0] * 4, metrics), objectives=("val_error", "params"))
+    steps = search(Listed(4), Answers([1.0] * 4, metrics), minimise=("val_error", "params"))
     assert steps[0].best is None
     assert steps[0].front == ()
     assert [SPACE.index(answer.trial.arch) for answer in steps[-1].front] == [1]
@@ -287,7 +288,7 @@ def test_a_failure_at_a_later_stage_leaves_the_incumbent():
 
 def test_an_objective_that_the_evaluator_does_not_give_is_refused_with_those_it_gives():
     with pytest.raises(Unsupported, match="analytic gives no objective 'latency_ms'; it gives macs, params, val_error"):
-        search(Listed(1), Analytic(SPACE), objectives=("val_error", "latency_ms"), evaluations=1)
+        search(Listed(1), Analytic(SPACE), minimise=("val_error", "latency_ms"), evaluations=1)
 
 
 METRICS = [
@@ -301,7 +302,7 @@ METRICS = [
 
 def test_what_breaks_a_constraint_is_told_and_charged_but_never_recommended():
     searcher = Listed(5)
-    steps = search(searcher, Answers([1.0] * 5, METRICS), constraints={"latency_ms": 5.0})
+    steps = search(searcher, Answers([1.0] * 5, METRICS), limits={"latency_ms": 5.0})
     assert [step.best and step.best.metrics["val_error"] for step in steps] == [None, 7.0, 6.0, 6.0, 6.0]
     assert [len(step.front) for step in steps] == [0, 1, 1, 1, 1]
     assert steps[-1].device_s == 5.0
@@ -309,21 +310,52 @@ def test_what_breaks_a_constraint_is_told_and_charged_but_never_recommended():
 
 
 def test_no_winner_is_an_outcome():
-    steps = search(Listed(5), Answers([1.0] * 5, METRICS), constraints={"latency_ms": 1.0})
+    steps = search(Listed(5), Answers([1.0] * 5, METRICS), limits={"latency_ms": 1.0})
     assert [step.best for step in steps] == [None] * 5
 
 
-def test_a_searcher_with_an_objective_of_its_own_gets_its_winner_by_it():
+def test_the_goal_picks_the_winner_whatever_the_searcher_would_like():
     searcher = Listed(5)
-    searcher.objective = lambda metrics: metrics["latency_ms"] if metrics["val_error"] < 7 else math.inf
-    steps = search(searcher, Answers([1.0] * 5, METRICS), objectives=("val_error",))
-    assert [step.best.metrics["latency_ms"] for step in steps] == [9.0, 9.0, 5.0, 5.0, 5.0]
-    assert steps[-1].front[0].metrics["val_error"] == 3.0
+    searcher.objective = lambda metrics: metrics["latency_ms"]
+    steps = search(searcher, Answers([1.0] * 5, METRICS))
+    assert [step.best.metrics["val_error"] for step in steps] == [4.0, 4.0, 4.0, 4.0, 3.0]
+
+
+# Goals
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"minimise": ()}, "minimise must name at least one metric in a list, not []"),
+        ({"minimise": "val_error"}, "minimise must name at least one metric in a list, not 'val_error'"),
+        ({"minimise": ("params", "params")}, "minimise names a metric twice: params, params; name each once"),
+        ({"limits": {"params": math.inf}}, "the limit of params must be a finite number, not inf; or remove it"),
+        ({"limits": {"params": math.nan}}, "the limit of params must be a finite number, not nan; or remove it"),
+        ({"reference": (1.0, 2.0)}, "reference must have one coordinate for each of val_error, not 2: [1.0, 2.0]"),
+        ({"reference": (math.nan,)}, "reference must be finite numbers, not [nan]"),
+    ],
+)
+def test_a_goal_that_is_none_is_refused_in_one_line(values, says):
+    with pytest.raises(BadInput, match=f"^goal: {re.escape(says)}$"):
+        Goal(**values)
+
+
+def test_all_epochs_compete_where_a_search_keeps_its_best_and_the_longest_alone_elsewhere():
+    answers = [
+        Evaluation(Trial(SPACE.at(epochs), PROXY, epochs), {"val_error": error}, Cost(1.0, "table:test"))
+        for epochs, error in ((1, 7.0), (2, 5.0), (3, 6.0))
+    ]
+    for among, winner in (("all", 2), ("longest", 3)):
+        incumbents = Incumbents(Goal(), "test", among=among)
+        for answer in answers:
+            incumbents.add(answer)
+        assert incumbents.recommend(3, 0.0, 0.0).best.trial.epochs == winner
 
 
 def test_a_constraint_on_an_unknown_metric_is_refused_with_those_there_are():
     with pytest.raises(Unsupported, match="analytic gives no metric 'energy_mj'; it gives macs, params, val_error"):
-        search(Listed(1), Analytic(SPACE), constraints={"energy_mj": 1.0}, evaluations=1)
+        search(Listed(1), Analytic(SPACE), limits={"energy_mj": 1.0}, evaluations=1)
 
 
 def test_recommendations_come_as_the_answers_do():

@@ -21,7 +21,7 @@ def compared(out: Path, **values: Any) -> Path:
 
 
 def test_fronts_are_those_of_all_answers_and_hypervolumes_are_theirs(tmp_path):
-    out = compared(tmp_path, objectives=["val_error", "params"], reference={"val_error": 99.0, "params": 1100.0})
+    out = compared(tmp_path, goal={"minimise": ["val_error", "params"], "reference": [99.0, 1100.0]})
     fronts, volumes = rows(out / "fronts.csv"), rows(out / "hypervolume.csv")
     assert {row["searcher"] for row in volumes} == {"random_search", "local_search"}
     for row in volumes:
@@ -40,9 +40,12 @@ def test_fronts_are_those_of_all_answers_and_hypervolumes_are_theirs(tmp_path):
         assert number(member["params"]) == 1000 + sum(SPACE.parse(member["architecture"]))
 
 
-def test_without_a_reference_all_searches_share_one_beyond_the_worst(tmp_path):
-    volumes = rows(compared(tmp_path, objectives=["val_error", "params"]) / "hypervolume.csv")
-    assert len({row["reference"] for row in volumes}) == 1
+def test_without_a_reference_all_searches_share_one_of_the_stored_error_and_beyond_the_worst(tmp_path):
+    out = compared(tmp_path, goal={"minimise": ["val_error", "params"]})
+    volumes, fronts = rows(out / "hypervolume.csv"), rows(out / "fronts.csv")
+    params = [number(row["params"]) for row in fronts]
+    beyond = max(params) + 0.1 * (max(params) - min(params))
+    assert {row["reference"] for row in volumes} == {f"100, {beyond:g}"}
     assert all(number(row["hypervolume_mean"]) > 0 for row in volumes)
 
 
@@ -53,7 +56,7 @@ def test_one_objective_has_no_front_to_show(tmp_path):
 
 
 def test_no_winner_breaks_a_limit(tmp_path):
-    free, bound = compared(tmp_path / "free"), compared(tmp_path / "bound", constraints={"params": 1006.0})
+    free, bound = compared(tmp_path / "free"), compared(tmp_path / "bound", goal={"limits": {"params": 1006.0}})
     assert max(number(row["params"]) for row in rows(free / "winners.csv")) > 1006
     assert max(number(row["params"]) for row in rows(bound / "winners.csv")) <= 1006
     spent = [[row["search_device_s"] for row in rows(out / "leaderboard.csv")] for out in (free, bound)]
@@ -61,14 +64,14 @@ def test_no_winner_breaks_a_limit(tmp_path):
 
 
 def test_a_limit_that_all_break_leaves_no_winner(tmp_path):
-    for row in rows(compared(tmp_path, constraints={"params": 1.0}) / "leaderboard.csv"):
+    for row in rows(compared(tmp_path, goal={"limits": {"params": 1.0}}) / "leaderboard.csv"):
         assert row["note"] == "2 of 2 searches ended without a winner"
         assert row["judge_error_mean"] == "inf"
 
 
 def test_a_limit_on_what_nobody_measures_is_refused_with_what_there_is(tmp_path):
     with pytest.raises(Unsupported, match="gives no metric 'latency_ms'; it gives macs, params, val_error"):
-        compared(tmp_path, constraints={"latency_ms": 1.0})
+        compared(tmp_path, goal={"limits": {"latency_ms": 1.0}})
 
 
 def test_measured_resources_stand_in_the_log_and_apart_in_the_ledger(tmp_path):
@@ -76,7 +79,7 @@ def test_measured_resources_stand_in_the_log_and_apart_in_the_ledger(tmp_path):
     part = {"kind": "measured", "metrics": ["latency_ms"], "device": "cpu", "repeats": 2}
     content = live_content(
         searchers=["random_search"], seeds=1, budget={"evaluations": 2}, resources=[part],
-        objectives=["val_error", "latency_ms"],
+        goal={"minimise": ["val_error", "latency_ms"]},
     )  # fmt: skip
     spec = check(RunSpec, content, "test")
     out = jobs.run(spec, tmp_path, base=tmp_path, command="")
@@ -92,7 +95,8 @@ def test_measured_resources_stand_in_the_log_and_apart_in_the_ledger(tmp_path):
 
 def test_predicted_rewards_are_counted_apart_and_none_of_them_wins(tmp_path):
     fnas = {
-        "name": "fnas", "batch": 8, "warm_up": 16, "critic_steps": 5, "critic_hidden": 8, "hidden": 8, "threshold": 5.0
+        "name": "fnas", "batch": 8, "uac": {"warm_up": 16, "steps": 5, "hidden": 8, "threshold": 5.0},
+        "lstm": {"hidden": 8},
     }  # fmt: skip
     out = compared(tmp_path, searchers=[fnas, "local_search"], seeds=1, budget={"evaluations": 50})
     predictions, ledger = rows(out / "predictions.csv"), rows(out / "ledger.csv")
@@ -152,9 +156,13 @@ def test_a_searcher_may_train_under_a_proxy_of_its_own(tmp_path):
 REFUSED = {
     'searchers=["darts"]': "darts trains a supernet, and a table has no images: give evaluator.kind = 'live'",
     'judge={kind="table", table="toy.table"}': "my.toml: judge: a table judges its own searches",
-    'objectives=["val_error", "val_error"]': "my.toml: objectives: one is there twice: val_error, val_error",
-    "reference={params=3}": "my.toml: reference: give one value for each of val_error, no more and no fewer",
-    "objectives=[]": "my.toml: objectives: must not be empty",
+    'goal.minimise=["val_error", "val_error"]': "my.toml: goal: minimise names a metric twice: val_error, val_error",
+    "goal.reference=[3.0, 4.0]": "my.toml: goal: reference must have one coordinate for each of val_error, not 2",
+    "goal.minimise=[]": "my.toml: goal: minimise must name at least one metric in a list, not []",
+    'goal.maximise=["x"]': "my.toml: no key 'goal.maximise': did you mean 'minimise'? There are minimise, limits, ref",
+    'objectives=["val_error"]': "my.toml: the key 'objectives' is now goal.minimise",
+    "constraints={params=3.0}": "my.toml: the key 'constraints' is now goal.limits",
+    "reference={params=3.0}": "my.toml: the key 'reference' is now goal.reference",
     'resources=[{kind="guess"}]': "my.toml: resources.0.kind: ",
     'resources=[{kind="formula", metrics=["latency_ms"]}]': "resources: formula gives no 'latency_ms': ",
     'resources=[{kind="table"}]': "resources: a table needs table",

@@ -238,6 +238,8 @@ def test_nothing_is_trained_if_one_trial_cannot_be(live):
         evaluator.stream([Trial(GOOD, TINY), Trial(GOOD, replace(TINY, resolution=6))])
     with pytest.raises(BadInput, match="decision 0"):
         evaluator.evaluate([Trial(GOOD, TINY), Trial((9, 0, 0, 0, 0, 0), TINY)])
+    with pytest.raises(Unsupported, match="keeps no run 'abc' to start from; use origin '' or 'pool'"):
+        evaluator.evaluate([Trial(GOOD, TINY), Trial(GOOD, TINY, origin="abc")])
     assert evaluator.known == {}
 
 

@@ -139,14 +139,14 @@ def test_numbers_survive_strict_json(value):
     index=st.integers(0, SPACE.size - 1),
     proxy=st.builds(Proxy, st.integers(1, 999), st.integers(1, 99), st.integers(1, 99), st.floats(1e-9, 1), st.none()),
     seed=st.integers(0, 2**64),
-    inherit=st.booleans(),
+    origin=st.sampled_from(["", "pool", "0123abcd"]),
     run=st.text(),
 )
 def test_any_answer_comes_back_from_the_log_as_it_was(
-    tmp_path_factory, metrics, seconds, macs, energy, failure, curve, index, proxy, seed, inherit, run
+    tmp_path_factory, metrics, seconds, macs, energy, failure, curve, index, proxy, seed, origin, run
 ):
     path = tmp_path_factory.mktemp("log") / "trials.jsonl"
-    trial = Trial(SPACE.at(index), proxy, 0, seed, inherit)
+    trial = Trial(SPACE.at(index), proxy, 0, seed, origin)
     answer = Evaluation(trial, metrics, Cost(seconds, "table:ü", energy, macs), failure, curve)
     with Log(path, SPACE) as log:
         log.append("toys", run, "search", answer)
@@ -253,3 +253,16 @@ def test_a_log_that_cannot_be_written_is_one_line(tmp_path):
         Log(tmp_path / "nowhere" / "trials.jsonl", SPACE)
     with pytest.raises(BadInput, match="cannot be written: Is a directory"):
         Log(tmp_path, SPACE)
+
+
+def test_a_log_of_before_there_were_origins_is_read(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    trial = Trial(SPACE.at(0), Proxy(2, 4, 8), origin="pool")
+    answer = Evaluation(trial, {"val_error": 1.0}, Cost(1.0, "table:test"))
+    with Log(path, SPACE) as log:
+        log.append("digits", "a", "search", answer)
+    text = path.read_text(encoding="utf-8")
+    assert '"origin":"pool"' in text
+    path.write_text(text.replace('"origin":"pool"', '"inherit":true'), encoding="utf-8")
+    with Log(path, SPACE) as log:
+        assert log.answers("digits", "a", "search") == [answer]

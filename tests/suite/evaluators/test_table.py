@@ -67,6 +67,13 @@ def test_a_search_seed_sees_one_run_and_the_judge_the_mean_of_the_others():
     assert told == [13, 12.5, 10.5, 13, 24, 20, 24, 20]
 
 
+def test_no_table_goes_on_from_another_run():
+    evaluator = TableEvaluator(only_seeds(), "toys")
+    with pytest.raises(Unsupported, match="keeps no run 'abc' to start from; use origin '' or 'pool'"):
+        evaluator.evaluate([Trial(A, FULL, origin="abc")])
+    assert evaluator.evaluate([Trial(A, FULL, origin="pool")])[0].metrics["val_error"] == 10
+
+
 def test_an_architecture_with_one_run_has_no_judge():
     judge = TableEvaluator(only_seeds(), "toys", view="judge")
     with pytest.raises(Unsupported, match="22222222 was not run"):

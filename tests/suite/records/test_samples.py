@@ -22,8 +22,8 @@ def stores(folder: Path, run: str = "a", dataset: str = "toys", space: SearchSpa
     return Stores(folder, space, dataset, run=run)
 
 
-def answers(*errors: float, proxy: Proxy = PROXY, inherit: bool = False) -> list[Evaluation]:
-    trials = [Trial(arch, proxy, inherit=inherit) for arch in ARCHS]
+def answers(*errors: float, proxy: Proxy = PROXY, origin: str = "") -> list[Evaluation]:
+    trials = [Trial(arch, proxy, origin=origin) for arch in ARCHS]
     return [
         Evaluation(trial, {"val_error": error, "macs": 5.0}, Cost(1.0, "table:toy"))
         for trial, error in zip(trials, errors, strict=False)
@@ -48,7 +48,7 @@ def test_only_samples_of_the_same_question_are_given(tmp_path):
     keep(stores(tmp_path), answers(10.0))
     keep(stores(tmp_path, "b", dataset="other"), answers(11.0))
     keep(stores(tmp_path, "c"), answers(12.0, proxy=Proxy(6, 16, 32)))
-    keep(stores(tmp_path, "d"), answers(13.0, inherit=True))
+    keep(stores(tmp_path, "d"), answers(13.0, origin="pool"))
     asked = Trial(ARCHS[0], PROXY)
     assert [metrics["val_error"] for _, metrics, _ in stores(tmp_path, "e").earlier(asked)] == [10.0]
     assert stores(tmp_path, "f", space=SPACES["darts"]).earlier(asked) == []

@@ -25,7 +25,7 @@ from suite.search import Budget, run
 from suite.spaces import SPACES
 from suite.tables.resources import DeviceSetting as Column
 from suite.tables.resources import ResourceTable
-from suite.types import Architecture, BadInput, Cost, Ends, Proxy, Trial, Unsupported
+from suite.types import Architecture, BadInput, Cost, Ends, Goal, Proxy, Trial, Unsupported
 
 SPACE, MACRO = SPACES["nas_bench_201"], SPACES["nas_bench_macro"]
 SMALL = Proxy(epochs=3, channels=4, resolution=8, cells=1)
@@ -323,11 +323,11 @@ def test_a_failed_training_has_infinite_resources_too():
 def test_a_network_that_no_device_runs_is_never_recommended_under_a_limit():
     evaluator = WithResources(Analytic(SPACE), Resources(SPACE, [looked()]))
     searcher = RandomSearch(SPACE, PROXY, np.random.default_rng(0))
-    steps = list(run(searcher, evaluator, budget=Budget(evaluations=50), constraints={"latency_ms": 3000.0}))
+    steps = list(run(searcher, evaluator, budget=Budget(evaluations=50), goal=Goal(limits={"latency_ms": 3000.0})))
     assert steps[-1].best is not None
     assert steps[-1].best.metrics["latency_ms"] <= 3000
     nothing = list(run(RandomSearch(SPACE, PROXY, np.random.default_rng(0)), evaluator, budget=Budget(evaluations=50),
-                       constraints={"latency_ms": 0.5}))  # fmt: skip
+                       goal=Goal(limits={"latency_ms": 0.5})))  # fmt: skip
     assert nothing[-1].best is None
     assert nothing[-1].evaluations == 50
 
@@ -357,7 +357,7 @@ def test_a_replayed_search_measures_nothing_and_owes_the_same(tmp_path):
             inner = ByTable(SPACE)
             asked = Recorded(WithResources(inner, held), log, dataset="toys", run="one", phase="search")
             searcher = RandomSearch(SPACE, SMALL, np.random.default_rng(0))
-            steps = list(run(searcher, asked, budget=Budget(evaluations=evaluations), objectives=("latency_ms",)))
+            steps = list(run(searcher, asked, budget=Budget(evaluations=evaluations), goal=Goal(("latency_ms",))))
         held.sources[0].store.file.close()  # type: ignore[attr-defined]
         return [step.best and step.best.trial.arch for step in steps], held, len(inner.answers)
 

@@ -455,7 +455,11 @@ def test_what_a_judge_says_of_other_seeds_is_no_run(tmp_path):
 
 def test_failures_keep_their_reason_and_inherited_weights_are_left_out(tmp_path):
     failed = {"val_error": "inf", "params": "inf", "macs": "inf"}
-    entries = [line(metrics=failed, failure="out of memory"), line(arch="00000001", inherit=True)]
+    entries = [
+        line(metrics=failed, failure="out of memory"),
+        line(arch="00000001", inherit=True),
+        line(arch="00000002", origin="pool"),
+    ]
     frame = table_of(write(tmp_path / "l", entries))
     assert frame[["error", "failure"]].to_numpy().tolist() == [[np.inf, "out of memory"]]
 

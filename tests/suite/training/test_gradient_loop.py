@@ -254,7 +254,7 @@ def test_searches_of_other_seeds_options_and_recipes_are_not_taken_up(whole, dig
         expected = told(found[:1])
         assert first() == expected
         assert first(seed=2) != expected
-        assert first(scale=0.5) != expected
+        assert first(alpha={"scale": 0.5}) != expected
         assert first(recipe={**RECIPE, "nesterov": True}) != expected
 
 

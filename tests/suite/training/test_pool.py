@@ -42,7 +42,7 @@ def pool(tmp_path) -> Callable[..., KnowledgePool]:
 
 
 def trial(arch: Architecture, proxy: Proxy = TINY) -> Trial:
-    return Trial(arch, proxy, inherit=True)
+    return Trial(arch, proxy, origin="pool")
 
 
 def network(arch: Architecture, proxy: Proxy = TINY, seed: int = 0, space: SearchSpace = SPACE) -> torch.nn.Module:
@@ -103,7 +103,7 @@ def test_3_within_a_batch_the_order_of_evaluation_changes_no_initial_weights(poo
         found, errors = {}, {}
         for arch in archs[::order]:
             found[arch] = begun(used, arch)
-            (answer,) = live.evaluate([Trial(arch, TINY, seed=1, inherit=True)])
+            (answer,) = live.evaluate([Trial(arch, TINY, seed=1, origin="pool")])
             errors[arch] = answer.metrics["val_error"]
         assert all(same(begun(used, arch), found[arch]) for arch in archs)  # though all siblings are done
         return [found[arch] for arch in archs], errors
@@ -247,7 +247,7 @@ def test_a_run_from_the_pool_goes_on_from_better_weights_and_is_charged_for_the_
     live = LiveEvaluator(SPACE, digits, recipe=RECIPE, device="cpu", pool=filled)
     (first,) = live.evaluate([trial(GOOD, proxy)])
     filled.commit()
-    (again,) = live.evaluate([Trial(GOOD, proxy, seed=1, inherit=True)])
+    (again,) = live.evaluate([Trial(GOOD, proxy, seed=1, origin="pool")])
     (scratch,) = live.evaluate([Trial(GOOD, proxy, seed=1)])
     assert again.metrics["val_error"] < min(first.metrics["val_error"], scratch.metrics["val_error"])
     assert again.cost.device_s > sum(entry["device_s"] for entry in again.curve)

@@ -21,7 +21,7 @@ from suite.spaces import SPACES
 from suite.statistics.measures import spearman
 from suite.training import zero_cost
 from suite.training.device import threads
-from suite.types import BadInput, Ends, Evaluator, Proxy, Trial, Unsupported
+from suite.types import BadInput, Ends, Evaluator, Goal, Proxy, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
 GOOD, OTHER, NONE = (3, 2, 1, 1, 4, 2), (1, 1, 2, 0, 3, 1), (0,) * 6
@@ -252,7 +252,7 @@ def test_a_search_can_have_it_as_its_objective_and_goes_on_from_its_log(scored, 
     def search(log):
         recorded = Recorded(scored("nwot"), log, dataset="digits", run="listed/0", phase="search")
         searcher = Listed((1,) * 6, (3,) * 6, NONE, OTHER)
-        return list(run(searcher, recorded, budget=Budget(evaluations=4), objectives=("zero_cost", "params")))[-1]
+        return list(run(searcher, recorded, budget=Budget(evaluations=4), goal=Goal(("zero_cost", "params"))))[-1]
 
     with Log(tmp_path / "trials.jsonl", SPACE) as log:
         first = search(log)
