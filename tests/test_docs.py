@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from searchers import SEARCHERS
 from suite.cli import app
+from suite.spec.predictors import PredictorsSpec
 from suite.spec.reading import load
 from suite.spec.run import RunSpec
 from suite.spec.study import StudySpec
@@ -131,7 +132,9 @@ def test_the_readme_shows_every_command():
 )
 def test_every_spec_that_is_shown_loads(page, text, tmp_path):
     (tmp_path / "shown.toml").write_text(text, encoding="utf-8")
-    load(RunSpec if "searchers" in tomllib.loads(text) else StudySpec, tmp_path / "shown.toml")
+    content = tomllib.loads(text)
+    kind = RunSpec if "searchers" in content else PredictorsSpec if "predictors" in content else StudySpec
+    load(kind, tmp_path / "shown.toml")
 
 
 # Links
