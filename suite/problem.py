@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from suite.data.datasets import DATASETS
 from suite.spaces import SPACES, SearchSpace
-from suite.spec.parts import Common, LivePart, ProxyPart, TablePart
+from suite.spec.parts import Common, LivePart, ProxyPart, SurrogatePart, TablePart
 from suite.types import JSON, Architecture, Ends, Evaluation, Evaluator, GradientSearch, Proxy, Unsupported
 
 if TYPE_CHECKING:
     from suite.evaluators.live import LiveEvaluator
+    from suite.evaluators.surrogate import SurrogateEvaluator
     from suite.evaluators.table import TableEvaluator
     from suite.training.weights.pool import KnowledgePool
 
 
+LISTED = 100_000
+"""Architectures of a space, at most, that are all asked for the best."""
 JUDGE = "/judge"
 """Whose trainings are kept beside those of searches, none of which has this name."""
 
@@ -340,6 +343,90 @@ class LookedUpArena(LiveArena):
         return self.table.optimum(seed)
 
 
+class SurrogateArena:
+    """A surrogate benchmark: the search sees draws, the judge the mean of the full training."""
+
+    judge = "surrogate, mean"
+    simulated = free_judge = True
+
+    def __init__(self, part: SurrogatePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path) -> None:
+        from suite.evaluators.surrogate import SurrogateEvaluator
+        from suite.tables import find_data
+        from surrogates.benchmark import Benchmark
+
+        self.benchmark, self.view = Benchmark.load(find_data(part.file, base), SPACES), SurrogateEvaluator
+        if self.benchmark.space.name != space.name or self.benchmark.dataset != dataset:
+            raise Unsupported(
+                f"surrogate {part.file} is of {self.benchmark.space.name} on {self.benchmark.dataset}, "
+                f"not {space.name} on {dataset}"
+            )
+        self.space, self.dataset = space, dataset
+        self.side = max(setting.proxy.resolution for setting in self.benchmark.settings)
+        known = DATASETS.get(dataset, DATASETS["cifar10"])
+        self.ends = Ends(known.image_channels, known.classes)
+        self.full = full.proxy(space, self.side)
+        self.setting = self.benchmark.check(self.full, self.full.epochs)
+        view = self.judge_view()
+        self.name, self.device, self.fingerprint = view.name, view.device, self.benchmark.error.data
+        self._best: float | None = None
+
+    def check(self, proxy: Proxy) -> None:
+        """It was fitted on this proxy."""
+        self.benchmark.check(proxy, proxy.epochs)
+
+    def knows_seconds(self, proxy: Proxy) -> bool:
+        """Where the table that it was fitted on did."""
+        return self.benchmark.cost is not None
+
+    @property
+    def trains_blocks(self) -> bool:
+        """Nothing is trained."""
+        return False
+
+    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
+        """Draws, with their predicted cost."""
+        return self.view(self.benchmark, view="search")
+
+    def search_over(self, run: str) -> None:
+        """Nothing was kept."""
+
+    def check_gradients(self, searcher: str, proxy: Proxy) -> None:
+        """A surrogate has no images."""
+        raise Unsupported(f"{searcher} trains a supernet, and a surrogate has no images: give evaluator.kind = 'live'")
+
+    def learn(
+        self, searcher: GradientSearch, proxy: Proxy, *, seed: int, run: str, recipe: str | JSON | None, done: int
+    ) -> Iterator[Evaluation]:
+        """As `check_gradients`."""
+        raise Unsupported(f"{self.name}: a surrogate has no images to train a supernet on")
+
+    def judge_view(self) -> SurrogateEvaluator:
+        """The mean."""
+        return self.view(self.benchmark, view="judge")
+
+    def judge_over(self) -> None:
+        """Nothing was kept."""
+
+    def judge_error(self, answer: Evaluation) -> float:
+        """The predicted mean error."""
+        return answer.metrics["val_error"]
+
+    def optimum(self, seed: int) -> float:
+        """The least mean error in the space, where the space can be listed."""
+        if self._best is None:
+            listed = self.space.size <= LISTED
+            self._best = float(self.benchmark.mean(list(self.space), self.setting).min()) if listed else math.nan
+        return self._best
+
+    def full_runs(self, arch: Architecture) -> int | None:
+        """As many as one asks for."""
+        return None
+
+    def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
+        """Those that it was fitted on."""
+        return tuple(sorted(setting.stage for setting in self.benchmark.settings if setting.proxy == proxy))
+
+
 def arena(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -> Arena:
     """The arena of one data set of a spec; relative paths are looked up from `base` first.
 
@@ -350,6 +437,8 @@ def arena(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -
     space, judge = SPACES[spec.space], getattr(spec, "judge", None)
     if isinstance(spec.evaluator, TablePart):
         return TableArena(spec.evaluator, space, dataset, spec.full, base)
+    if isinstance(spec.evaluator, SurrogatePart):
+        return SurrogateArena(spec.evaluator, space, dataset, spec.full, base)
     if judge is not None:
         return LookedUpArena(spec.evaluator, judge, space, dataset, spec.full, base, checkpoints)
     return LiveArena(spec.evaluator, space, dataset, spec.full, base, checkpoints)

@@ -19,6 +19,7 @@ Nothing but numpy is imported before a model is asked for.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,15 @@ def load(path: str | Path) -> Model:
 
     path = Path(path)
     said, held = read(path)
+    return restored(said, held, path)
+
+
+def restored(said: Mapping[str, Any], held: Mapping[str, Any], path: Path) -> Model:
+    """The model of what a file says and holds.
+
+    Raises:
+        BadInput: It is damaged.
+    """
     try:
         options = {key: tuple(v) if isinstance(v, list) else v for key, v in said["options"].items()}
         return make(str(said["predictor"]), **options).resume(said, held)

@@ -303,25 +303,19 @@ class Model(ABC):
         Raises:
             BadInput: The file cannot be written.
         """
+        said, held = self.packed()
+        write(path, {"format": FORMAT, **said}, held)
+
+    def packed(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """What its file says, and its arrays."""
         said = {
-            "format": FORMAT, "predictor": self.name, "options": self.options(), "data": self.data,
-            "failed": self.failed, "scale": list(vars(self.scale).values()), "width": self._width,
-            "about": self.about,
+            "predictor": self.name, "options": self.options(), "data": self.data, "failed": self.failed,
+            "scale": list(vars(self.scale).values()), "width": self._width, "about": self.about,
         }  # fmt: skip
-        held: dict[str, Any] = {f"model/{key}": value for key, value in self.arrays().items()}
+        held = {f"model/{key}": value for key, value in self.arrays().items()}
         if self._errors is not None:
             held["errors"] = np.append(self._least, self._errors)
-        written = io.BytesIO()
-        held["said"] = np.array(json.dumps(said))
-        np.savez(written, allow_pickle=False, **held)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            with os.fdopen(handle, "wb") as file:
-                file.write(written.getvalue())
-            os.replace(name, path)
-        except OSError as error:
-            raise BadInput(f"{path}: cannot be written: {error.strerror}") from None
+        return said, held
 
     def options(self) -> dict[str, Any]:
         """Its settings, ready for JSON."""
@@ -340,7 +334,27 @@ class Model(ABC):
         return self
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+def write(path: Path, said: Mapping[str, Any], held: Arrays) -> None:
+    """Write a text of settings and arrays as one npz; whoever looks sees the old file or all of the new one.
+
+    Raises:
+        BadInput: The file cannot be written.
+    """
+    written = io.BytesIO()
+    everything: dict[str, Any] = {**held, "said": np.array(json.dumps(said))}
+    np.savez(written, allow_pickle=False, **everything)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(written.getvalue())
+        os.chmod(name, 0o644)  # a temporary file is its owner's alone
+        os.replace(name, path)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def read(path: Path, form: str = FORMAT) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     """What a file says, and its arrays.
 
     Raises:
@@ -355,8 +369,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         raise BadInput(f"{path}: {error.strerror or 'cannot be read'}") from None
     except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
         raise BadInput(f"{wrong}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
-        raise BadInput(f"{wrong}: its format is not {FORMAT!r}; fit it again")
+    if not isinstance(said, dict) or said.get("format") != form:
+        raise BadInput(f"{wrong}: its format is not {form!r}; fit it again")
     return said, held
 
 

@@ -23,6 +23,8 @@ ROOT5 = 5.0**0.5
 JITTER = 1e-6
 WIDTH = 1.5
 """Standard deviation of the priors of logarithms."""
+MOST_ROWS = 5_000
+"""More have no room for their covariance, and no need for a process."""
 BLOCK = 4_096
 """Rows that are predicted at once."""
 
@@ -64,6 +66,8 @@ class GaussianProcess(Model):
         """Length scales, unless they are chosen; then the weights of the fitted rows."""
         from scipy.linalg import cho_factor, cho_solve
 
+        if len(z) > MOST_ROWS:
+            raise BadInput(f"{self.name}: {len(z):,} rows are more than {MOST_ROWS:,}; use boosted_trees")
         x = np.nan_to_num(x)
         self.group = kinds(self.columns, x.shape[1])
         self.centres, spread = x.mean(axis=0), x.std(axis=0)

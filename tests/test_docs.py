@@ -103,7 +103,7 @@ def test_every_command_that_is_shown_is_one(page, line):
         return
     spec = given.get("spec")
     if spec is not None and (ROOT / spec).exists():
-        kind = {"run": RunSpec, "study": StudySpec}[given["command"]]
+        kind = {"run": RunSpec, "study": StudySpec, "predictors": PredictorsSpec}[given["command"]]
         load(kind, ROOT / spec, given["settings"] or [])
 
 

@@ -88,7 +88,15 @@ class LivePart(Part):
         return self.device if isinstance(self.device, str) else self.device[0]
 
 
-EvaluatorPart = Annotated[TablePart | LivePart, Field(discriminator="kind")]
+class SurrogatePart(Part):
+    """Answers predicted by a surrogate benchmark."""
+
+    kind: Literal["surrogate"]
+    file: str
+    """What `kendall surrogate fit` wrote."""
+
+
+EvaluatorPart = Annotated[TablePart | LivePart | SurrogatePart, Field(discriminator="kind")]
 
 
 class BudgetPart(Part):

@@ -18,6 +18,7 @@ from suite.spec.parts import (
     ProxyPart,
     ResourcePart,
     StudyProxyPart,
+    SurrogatePart,
     TablePart,
 )
 from suite.spec.predictors import DataPart, DevicesPart, PredictorPart, PredictorsSpec, TransferPart
@@ -100,7 +101,7 @@ def first_problem(kind: type[BaseModel], error: ValidationError) -> str:
         return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
     if problem["type"].startswith("union_tag"):
         given = problem.get("ctx", {}).get("tag")
-        return f"{where}.kind must be 'table' or 'live'" + (f", not {given!r}" if given else "")
+        return f"{where}.kind must be 'table', 'live' or 'surrogate'" + (f", not {given!r}" if given else "")
     value = problem.get("input")
     if problem["type"] in ("model_type", "model_attributes_type"):
         return f"{where}: must be a table of keys and values, not {value!r}"
@@ -112,7 +113,8 @@ def first_problem(kind: type[BaseModel], error: ValidationError) -> str:
 def keys_beside(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """The keys that are allowed where an unknown one stood."""
     parts: dict[str, type[BaseModel]] = {
-        "table": TablePart, "live": LivePart, "budget": BudgetPart, "proxy": ProxyPart, "full": ProxyPart,
+        "table": TablePart, "live": LivePart, "surrogate": SurrogatePart, "budget": BudgetPart, "proxy": ProxyPart,
+        "full": ProxyPart,
         "proxies": StudyProxyPart, "architectures": ArchitecturesPart, "levels": LevelsPart, "judge": TablePart,
         "resources": ResourcePart, "goal": GoalPart, "predictors": PredictorPart, "data": DataPart,
         "devices": DevicesPart, "transfer": TransferPart,

@@ -31,6 +31,7 @@ from suite.spec.parts import (
     ResourcePart,
     SearcherPart,
     StudyProxyPart,
+    SurrogatePart,
     TablePart,
 )
 from suite.spec.predictors import DataPart, DevicesPart, PredictorPart, PredictorsSpec, TransferPart
@@ -317,7 +318,8 @@ def kind_of(content: dict[str, object]) -> type[RunSpec] | type[StudySpec] | typ
 PAGE = ROOT / "docs" / "specs.md"
 MODELS: dict[str, type[BaseModel]] = {
     "Both": Common, "`kendall run`": RunSpec, "`kendall study`": StudySpec, "`[evaluator]`, kind table": TablePart,
-    "`[evaluator]`, kind live": LivePart, "Proxies": ProxyPart, "`[budget]`": BudgetPart, "`[goal]`": GoalPart,
+    "`[evaluator]`, kind live": LivePart, "`[evaluator]`, kind surrogate": SurrogatePart,
+    "Proxies": ProxyPart, "`[budget]`": BudgetPart, "`[goal]`": GoalPart,
     "`[[searchers]]`": SearcherPart, "`[[resources]]`": ResourcePart, "`[architectures]`": ArchitecturesPart,
     "`[[proxies]]`": StudyProxyPart, "`[levels]`": LevelsPart, "`kendall predictors`": PredictorsSpec,
     "`[[data]]`": DataPart, "`[[predictors]]`": PredictorPart, "`[[devices]]`": DevicesPart,
