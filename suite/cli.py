@@ -237,7 +237,7 @@ def measured(row: Machine | Reached) -> str:
 
 @app.command("list", epilog="Example: `kendall list --json`")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """What there is: searchers, spaces, tables, data sets, recipes."""
+    """What there is: searchers, spaces, predictors, tables, data sets."""
     content = inventory()
     if as_json:
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
@@ -374,6 +374,7 @@ def inventory() -> dict[str, list[dict[str, Any]]]:
     from suite.data.datasets import DATASETS
     from suite.spaces import SPACES
     from suite.tables import TABLES
+    from surrogates import DEFAULT, SURROGATES
 
     def searcher(name: str, method: Any) -> dict[str, Any]:
         if isinstance(method, BadInput):
@@ -385,6 +386,9 @@ def inventory() -> dict[str, list[dict[str, Any]]]:
         "spaces": [
             {"name": space.name, "architectures": space.size, "full": str(space.full), "paper": space.paper}
             for space in SPACES.values()
+        ],
+        "predictors": [
+            {"name": name, "what": entry.what, "default": name == DEFAULT} for name, entry in SURROGATES.items()
         ],
         "tables": [{"name": name, "space": source.space, "what": source.what} for name, source in TABLES.items()],
         "data sets": [{"name": name, "what": entry.what, "get": entry.get} for name, entry in DATASETS.items()],

@@ -30,14 +30,13 @@ class Additive(Model):
     """Of each column; then the constant, then the error of the fit."""
 
     def learn(self, x: Floats, z: Floats) -> None:
-        """Least squares; a column's share is at least 0 above the least option of the fit."""
+        """Least squares; no column takes less than nothing, the constant may be anything."""
         from scipy.optimize import nnls
 
-        rows = np.append(np.nan_to_num(x), np.ones((len(x), 1)), axis=1)
-        least = float(z.min())
-        times, _ = nnls(rows, z - least, maxiter=100 * rows.shape[1])
-        times[-1] += least
-        self.times = np.append(times, np.std(z - rows @ times) + 1e-9)
+        one = np.ones((len(x), 1))
+        rows = np.concatenate([np.nan_to_num(x), one, -one], axis=1)
+        times, _ = nnls(rows, z, maxiter=100 * rows.shape[1])
+        self.times = np.array([*times[:-2], times[-2] - times[-1], np.std(z - rows @ times) + 1e-9])
 
     def centre_and_spread(self, x: Floats) -> tuple[Floats, Floats]:
         """The sum, and the same error everywhere."""

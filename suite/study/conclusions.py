@@ -56,7 +56,7 @@ class Board:
         )
 
     def at(self, share: float) -> Floats:
-        """Mean judge errors at a share of the shortest search's seconds, in the order of `errors`; nan where none is known."""
+        """Mean judge errors at a share of the shortest search's seconds, in the order of `errors`."""
         end = share * min(float(seconds[-1]) for seconds, _ in self.curves.values())
         found = []
         for name in self.errors:
@@ -96,8 +96,9 @@ def agreement(real: Board, other: Board, rng: np.random.Generator) -> dict[str, 
     for a, b in combinations(names, 2):
         counts[kind(verdict(real.errors[a], real.errors[b]), verdict(other.errors[a], other.errors[b]))] += 1
     told: dict[str, object] = {
-        "searchers": len(names), "tau": ranks(lambda e: float(e.mean())),
-        "tau_low": float(low), "tau_high": float(high), "pairs": len(names) * (len(names) - 1) // 2, **counts, "anytime_tau": float("nan"), "curve_gap": float("nan"),
+        "searchers": len(names), "tau": ranks(lambda e: float(e.mean())), "tau_low": float(low),
+        "tau_high": float(high), "pairs": len(names) * (len(names) - 1) // 2, **counts,
+        "anytime_tau": float("nan"), "curve_gap": float("nan"),
     }  # fmt: skip
     if real.curves and other.curves:
         taus, gaps = [], []
