@@ -54,6 +54,7 @@ SURROGATES: dict[str, Entry] = {
         "surrogates.gaussian_process:GaussianProcess", "one length scale for each kind of column; Hamming on one_hot"
     ),
     "mlp": Entry("surrogates.mlp:MLP", "perceptrons in torch, squared or ranking loss; differentiable"),
+    "lstm": Entry("surrogates.lstm:LSTM", "reads a network decision by decision: the predictor of PNAS"),
     "additive": Entry("surrogates.additive:Additive", "a look-up table: the base for latency and energy"),
     "ridge": Entry("surrogates.ridge:Ridge", "linear, penalised: the floor"),
     "size": Entry("surrogates.size:Size", "larger is better: the trivial one"),

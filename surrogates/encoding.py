@@ -4,6 +4,7 @@ An encoder names its parts, joined by +; each part is a function of this file. A
 an architecture (`SearchSpace.simplified`), unless the encoder is told to take them as written.
 
     one_hot    a column for each option of each decision                       any space
+    options    the number of each decision's option, for models of sequences   any space
     scale      the option's number, from 0 to 1; its square and differences    any space
     counts     how often each option is chosen, where decisions are alike      any space
     size       logarithms of parameters and multiply-adds                      spaces with a formula
@@ -142,6 +143,13 @@ def one_hot(space: SearchSpace, archs: Sequence[Architecture]) -> Columns:
     names = [f"decision {place} is {option}" for place, many in enumerate(space.decisions) for option in range(many)]
     columns = [options[:, place, None] == np.arange(many) for place, many in enumerate(space.decisions)]
     return names, np.concatenate(columns, axis=1).astype(np.float64)
+
+
+def options(space: SearchSpace, archs: Sequence[Architecture]) -> Columns:
+    """The number of the option of each decision."""
+    return [f"option of decision {place}" for place in range(len(space.decisions))], as_options(space, archs).astype(
+        np.float64
+    )
 
 
 def scale(space: SearchSpace, archs: Sequence[Architecture]) -> Columns:
@@ -328,6 +336,7 @@ def as_options(space: SearchSpace, archs: Sequence[Architecture]) -> Options:
 
 ENCODINGS: dict[str, Callable[[SearchSpace, Sequence[Architecture]], Columns]] = {
     "one_hot": one_hot,
+    "options": options,
     "scale": scale,
     "counts": counts,
     "size": size,

@@ -21,6 +21,7 @@ SPACE = SPACES["nas_bench_201"]
 SMALL: dict[str, dict[str, object]] = {
     "boosted_trees": {"members": 2, "rounds": 40},
     "extra_trees": {"trees": 30},
+    "lstm": {"members": 1, "hidden": 16, "embedding": 8, "epochs": 40},
     "mlp": {"members": 2, "epochs": 60},
     "ensemble": {"members": 1, "rounds": 40},
 }

@@ -168,3 +168,17 @@ def test_an_additive_table_finds_the_times_that_were_added():
     model = surrogates.make("additive").fit(rows, rows @ times + 2)
     asked = np.eye(4)[rng.integers(4, size=(20, 3))].reshape(20, 12)
     assert np.allclose(model.predict(asked)[0], asked @ times + 2)
+
+
+def test_an_lstm_reads_sequences_that_end_early():
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x = rng.integers(4, size=(80, 6)).astype(float)
+    x[40:, 3:] = np.nan
+    y = np.nansum(x, axis=1)
+    model = surrogates.make("lstm", members=1, hidden=16, embedding=8, epochs=60, target="plain").fit(x, y)
+    mean = model.predict(x)[0]
+    assert np.corrcoef(mean, y)[0, 1] > 0.9
+    changed = x.copy()
+    changed[0, 5] = (x[0, 5] + 2) % 4  # the last decision counts where it is there
+    assert model.predict(changed)[0][0] != mean[0]
