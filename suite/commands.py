@@ -12,7 +12,7 @@ from typing import TypeAlias
 from suite import study
 from suite.comparison import board as leaderboard
 from suite.comparison.searches import Comparison, Outcome
-from suite.problem import Problem, problem_of
+from suite.problem import Problem, open_problem
 from suite.records.environment import environment
 from suite.records.folder import TRIALS, Folder, Row
 from suite.records.log import Log
@@ -158,7 +158,7 @@ def priced(spec: StudySpec, problems: list[Problem], archs: tuple[Architecture, 
 
 def open_problems(spec: Common, base: Path, out: Path) -> list[Problem]:
     """All data sets at hand before anything starts."""
-    return [problem_of(spec, dataset, base=base, checkpoints=out / "checkpoints") for dataset in spec.datasets]
+    return [open_problem(spec, dataset, base=base, checkpoints=out / "checkpoints") for dataset in spec.datasets]
 
 
 def where(problems: list[Problem], command: str) -> JSON:

@@ -12,13 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from suite.data.datasets import DATASETS
+from suite.evaluators.recorded import Recorded, RecordedWorkers
+from suite.evaluators.reseeded import Reseeded, ReseededWorkers
+from suite.resources.beside import Resources, WithResources, WorkersWithResources
 from suite.spaces import SearchSpace
 from suite.spec.parts import Common, LivePart, ProxyPart, TablePart
-from suite.types import JSON, Architecture, Ends, Evaluation, Evaluator, GradientSearch, Proxy, Unsupported
+from suite.types import JSON, Architecture, Ends, Evaluation, Evaluator, GradientSearch, Proxy, Unsupported, Workers
+from suite.workers.simulated import Simulated
 
 if TYPE_CHECKING:
     from suite.evaluators.live import LiveEvaluator
     from suite.evaluators.table import TableEvaluator
+    from suite.records.log import Log
     from suite.training.weights.pool import KnowledgePool
 
 
@@ -69,6 +74,21 @@ class Problem(Protocol):
         """
         ...
 
+    def workers(
+        self, run: str, log: Log, *, seed: int, in_flight: int, resources: Resources | None, pool: KnowledgePool | None
+    ) -> Workers:
+        """Fresh workers without any test metric, for the search of this name: from the log first, then new ones.
+
+        Args:
+            run: Name of the search.
+            log: Holds its answers so far, and gets the new ones.
+            seed: Number that its trials' training seeds are moved by.
+            in_flight: Trials of this search that may be in flight.
+            resources: Give metrics beside the evaluator's; None: there are none.
+            pool: Weights that its networks may inherit.
+        """
+        ...
+
     def search_over(self, run: str) -> None:
         """Let go of what was kept for the search of this name."""
         ...
@@ -87,8 +107,16 @@ class Problem(Protocol):
         """A fresh evaluator that gives `judge_error`."""
         ...
 
+    def judging_workers(self) -> Workers:
+        """Workers of the judge for one winner."""
+        ...
+
     def judge_over(self) -> None:
         """Let go of what was kept for the judge: it will not be asked any more."""
+        ...
+
+    def wait(self) -> None:
+        """Return when something has happened on the processes that train, or at once if there are none."""
         ...
 
     def judge_error(self, answer: Evaluation) -> float:
@@ -148,6 +176,15 @@ class Published:
         """Validation answers, with their simulated cost."""
         return self.view(self.table, self.dataset, view="search", full=self.full)
 
+    def workers(
+        self, run: str, log: Log, *, seed: int, in_flight: int, resources: Resources | None, pool: KnowledgePool | None
+    ) -> Workers:
+        """Simulated ones; answers are in the log in the order in which they are asked."""
+        view = self.search_view(run)
+        view = view if resources is None else WithResources(view, resources)
+        recorded = Recorded(view, log, dataset=self.dataset, run=run, phase="search")
+        return Simulated(Reseeded(recorded, seed), in_flight)
+
     def search_over(self, run: str) -> None:
         """Nothing was kept."""
 
@@ -168,8 +205,15 @@ class Published:
         """The judge's answers."""
         return self.view(self.table, self.dataset, view="judge", full=self.full)
 
+    def judging_workers(self) -> Workers:
+        """Simulated ones."""
+        return Simulated(self.judge_view())
+
     def judge_over(self) -> None:
         """Nothing was kept."""
+
+    def wait(self) -> None:
+        """There are no processes."""
 
     def judge_error(self, answer: Evaluation) -> float:
         """Test error, or the validation error of other seeds."""
@@ -240,7 +284,16 @@ class Trained:
 
     def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> LiveEvaluator:
         """Trainings, scored on the validation split; stages are kept until the search is over."""
-        return self.evaluator("search", self.stage_folder(run), pool)
+        return self.evaluator("search", self.stage_folder(run), pool, self.judging)
+
+    def workers(
+        self, run: str, log: Log, *, seed: int, in_flight: int, resources: Resources | None, pool: KnowledgePool | None
+    ) -> Workers:
+        """Trainings on the processes that all searches of this problem share; the log has their order of completion."""
+        workers: Workers = self.search_view(run, pool=pool).workers()
+        workers = workers if resources is None else WorkersWithResources(workers, resources)
+        recorded = RecordedWorkers(workers, log, dataset=self.dataset, run=run, phase="search")
+        return ReseededWorkers(recorded, seed)
 
     def search_over(self, run: str) -> None:
         """Drop its stages."""
@@ -279,22 +332,31 @@ class Trained:
         """Trainings, scored on the test set too; one that is stopped is kept until the judge is done."""
         return self.judging
 
+    def judging_workers(self) -> Workers:
+        """Trainings on the processes that the searches use."""
+        return self.judging.workers()
+
     def judge_over(self) -> None:
         """Drop what a stopped training left."""
         self.search_over(JUDGE)
+
+    def wait(self) -> None:
+        """Return when something has happened on the processes."""
+        self.judging.wait()
 
     def stage_folder(self, run: str) -> Path | None:
         """Where a search keeps its stages: searches never share them, so that each pays for its own."""
         return self.checkpoints and self.checkpoints / self.dataset / re.sub(r"[^\w.-]+", "_", run)
 
     def evaluator(
-        self, view: Literal["search", "judge"], checkpoints: Path | None, pool: KnowledgePool | None = None
-    ) -> LiveEvaluator:
-        """Trainings under the problem's recipe."""
+        self, view: Literal["search", "judge"], checkpoints: Path | None, pool: KnowledgePool | None = None,
+        beside: LiveEvaluator | None = None,
+    ) -> LiveEvaluator:  # fmt: skip
+        """Trainings under the recipe of the spec."""
         return self.view(
             self.space, self.data, recipe=self.recipe, device=self.part.device, view=view,
             checkpoints=checkpoints, workers=self.part.processes or None, full=self.full, pool=pool,
-            deterministic=self.part.deterministic,
+            deterministic=self.part.deterministic, kind=self.part.workers_kind, beside=beside,
         )  # fmt: skip
 
     def judge_error(self, answer: Evaluation) -> float:
@@ -331,6 +393,10 @@ class TrainedThenLookedUp(Trained):
         """The table's answers."""
         return self.table.judge_view()
 
+    def judging_workers(self) -> Workers:
+        """The table's answers, at once."""
+        return self.table.judging_workers()
+
     def judge_error(self, answer: Evaluation) -> float:
         """As the table has it."""
         return self.table.judge_error(answer)
@@ -344,8 +410,8 @@ class TrainedThenLookedUp(Trained):
         return self.table.optimum(seed)
 
 
-def problem_of(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -> Problem:
-    """The problem of one data set of a spec; relative paths are looked up from `base` first.
+def open_problem(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -> Problem:
+    """Open the problem of one data set of a spec; relative paths are looked up from `base` first.
 
     Raises:
         BadInput: Data are missing or damaged.

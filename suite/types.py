@@ -441,63 +441,56 @@ class Evaluator(Protocol):
 
 
 @runtime_checkable
-class Workers(Protocol):
-    """Where trials become answers, and when: a queue that several trials may be in at once.
+class Streams(Protocol):
+    """An evaluator that hands over each answer as soon as it is done; optional."""
 
-    The loop `suite.search.run` keeps them busy and owns budget and clock. docs/workers.md shows how to write one.
+    def stream(self, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:
+        """Pairs of (place among the trials, answer) in the order of completion."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """Evaluators and workers that make use of answers given earlier; optional."""
+
+    def recall(self, evaluation: Evaluation) -> None:
+        """Take in an answer that was given earlier, by this object or another."""
+        ...
+
+
+@runtime_checkable
+class Workers(Protocol):
+    """Where trials become answers, and when: some are started, the first to complete is handed over.
+
+    Kinds of them are in `suite.workers`, their contract in docs/workers.md. They keep no clock: the loop does.
     """
 
     name: str
 
     @property
     def free(self) -> int:
-        """How many trials may be started now."""
+        """Number of trials that may be started now."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether `next` has an answer without waiting for another process."""
         ...
 
     def start(self, trial: Trial) -> Cost | None:
-        """Take a trial; its cost where that is known beforehand, as on a table.
+        """Begin with a trial; its cost where that is known before it is done, as on a table.
 
         Raises:
-            Unsupported: It cannot be answered here; nothing was started.
+            Unsupported: The trial cannot be answered here.
         """
         ...
 
     def next(self) -> Evaluation:
-        """The answer that completes first; waits for it. Only asked while a trial is in flight."""
+        """Wait for the first trial in flight that completes; one must be in flight."""
         ...
 
     def cancel(self, trial: Trial | None = None) -> list[Evaluation]:
-        """Give up a trial, or all that are in flight; the answers that are known all the same.
-
-        What was trained stays in checkpoints, so that the same trial goes on from there.
-        """
-        ...
-
-
-@runtime_checkable
-class Staffed(Protocol):
-    """An evaluator that may have workers of its own."""
-
-    def workers(self, slots: int) -> Workers | None:
-        """Workers with up to `slots` trials in flight; None: it answers at once."""
-        ...
-
-
-@runtime_checkable
-class Streams(Protocol):
-    """An evaluator that hands out each answer as soon as it is there."""
-
-    def stream(self, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:
-        """(place among the trials, answer) in the order of completion."""
-        ...
-
-
-@runtime_checkable
-class Recalls(Protocol):
-    """An evaluator that wants to hear of answers which an earlier process was given."""
-
-    def recall(self, evaluation: Evaluation) -> None:
-        """Take an answer that was given earlier: it need not be made again."""
+        """Drop a trial in flight, or all of them; what those that were at work took so far."""
         ...
 
 

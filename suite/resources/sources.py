@@ -59,8 +59,33 @@ class Source(Protocol):
     def about(self) -> list[JSON]:
         """One entry a metric: name, unit, device, how, source."""
 
+    def measures(self, arch: Architecture, proxy: Proxy) -> bool:
+        """Whether `of` would measure the network now, on a device that has to be free for it."""
 
-class Formulas:
+    def known(self, arch: Architecture, proxy: Proxy) -> Reading | None:
+        """The first measurement of a network, without measuring it now; None: there is none."""
+
+    def again(self, arch: Architecture, proxy: Proxy) -> dict[str, tuple[float, float]]:
+        """Metrics that are measured, anew: metric -> (value, standard deviation)."""
+
+
+class Unmeasured:
+    """Part of a source that measures nothing."""
+
+    def measures(self, arch: Architecture, proxy: Proxy) -> bool:
+        """Nothing is measured."""
+        return False
+
+    def known(self, arch: Architecture, proxy: Proxy) -> Reading | None:
+        """There are no measurements."""
+        return None
+
+    def again(self, arch: Architecture, proxy: Proxy) -> dict[str, tuple[float, float]]:
+        """There are no measured metrics."""
+        return {}
+
+
+class Formulas(Unmeasured):
     """Parameters and multiply-adds by the space's own formulas.
 
     Raises:
@@ -88,7 +113,7 @@ class Formulas:
         return [{"metric": name, "unit": FORMULAS[name], **how} for name in self.names]
 
 
-class Looked:
+class Looked(Unmeasured):
     """One device's columns of a table, whatever the proxy: of the network that the publisher measured, in full size.
 
     Args:
@@ -167,6 +192,10 @@ class Measured:
         key = self.key_of(arch, proxy)
         row = self.store.get(key) or self.store.put(key, lambda: self.measure(arch, proxy)[0])
         return self.reading(row)
+
+    def measures(self, arch: Architecture, proxy: Proxy) -> bool:
+        """Whether the network was not measured yet."""
+        return self.known(arch, proxy) is None
 
     def known(self, arch: Architecture, proxy: Proxy) -> Reading | None:
         """As first measured; None if it never was, and then it is not measured now."""
@@ -399,9 +428,13 @@ class Resources:
     def recall(self, arch: Architecture, proxy: Proxy) -> None:
         """Note that the network was asked for earlier, by a search that is now replayed: nothing is measured."""
         for number, source in enumerate(self.sources):
-            known = source.known(arch, proxy) if isinstance(source, Measured) else None
+            known = source.known(arch, proxy)
             if known is not None:
                 self.charge(number, arch, proxy, known)
+
+    def measures(self, arch: Architecture, proxy: Proxy) -> bool:
+        """Whether reading the metrics of a network would measure it now."""
+        return any(source.measures(arch, proxy) for source in self.sources)
 
     def charge(self, number: int, arch: Architecture, proxy: Proxy, reading: Reading) -> None:
         """The price of a measurement, once a network."""
@@ -417,8 +450,7 @@ class Resources:
 
     def again(self, arch: Architecture, proxy: Proxy) -> dict[str, tuple[float, float]]:
         """Measured metrics of a network anew, for the last word on a winner: metric -> (value, standard deviation)."""
-        measured = [source for source in self.sources if isinstance(source, Measured)]
-        return {name: pair for source in measured for name, pair in source.again(arch, proxy).items()}
+        return {name: pair for source in self.sources for name, pair in source.again(arch, proxy).items()}
 
     def calibrate(self, proxy: Proxy, *, samples: int = CALIBRATION_SAMPLES, seed: int = 0) -> Calibration:
         """All metrics of random architectures, the same for every search of a run.

@@ -17,6 +17,7 @@ from suite.tables import TABLES
 from suite.tasks import OWN, TASKS
 from suite.training.recipe import check_keys
 from suite.types import JSON, BadInput, Goal, Proxy, nearest
+from suite.workers import KINDS
 
 MAX_SEED = 2**62
 """So that all seeds of a spec fit 64 bits, as TOML's and numpy's integers do."""
@@ -94,8 +95,18 @@ class LivePart(Part):
     """A name, or those of several GPUs; "auto" and "cuda" are all GPUs of one model."""
     processes: int = Field(default=0, ge=0, le=64)
     """Networks trained at once on a CPU, one core each, or on each GPU; 0: one a core, or as many as memory holds."""
+    workers_kind: str | None = None
+    """Who trains: "serial", "processes"; None: serial where `processes` is 1, else processes."""
     deterministic: bool = False
     """On a GPU, only algorithms whose sums have a fixed order."""
+
+    @field_validator("workers_kind")
+    @classmethod
+    def kind_known(cls, name: str | None) -> str | None:
+        """A registered kind of workers."""
+        if name is not None and name not in KINDS:
+            raise ValueError(f"no kind of workers {name!r}: {nearest(name, KINDS)}")
+        return name
 
     @property
     def first_device(self) -> str:

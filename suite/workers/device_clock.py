@@ -26,7 +26,7 @@ ENTRY = struct.Struct("5d")
 """Of a candidate: 1 while at work; the clock when its work began; what it was charged since it was asked."""
 
 
-class Shares:
+class SharedClock:
     """The shared clock of one device, as one process sees it.
 
     Args:
