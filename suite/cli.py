@@ -369,7 +369,7 @@ def info(
 
 
 def inventory() -> dict[str, list[dict[str, Any]]]:
-    """What `kendall list` prints."""
+    """The registries and their content, as `kendall list` prints them."""
     from searchers import listed, load_all
     from suite.data.datasets import DATASETS
     from suite.spaces import SPACES
@@ -513,7 +513,7 @@ def main() -> None:
 
 
 def stop(line: str, code: int = 2) -> None:
-    """Say why, and leave."""
+    """Say why in one line and exit with a code."""
     sys.stderr.write(f"kendall: {' '.join(line.split())}\n")
     raise SystemExit(code)
 
@@ -529,7 +529,7 @@ class Stopped(SystemExit):
 
 
 def stopped(number: int, _: object) -> None:
-    """On a signal."""
+    """Turn a signal into the end of the run."""
     raise Stopped(number)
 
 

@@ -27,7 +27,7 @@ Progress: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[], N
 
 
 def silent(what: str, total: int) -> AbstractContextManager[Callable[[], None]]:
-    """No progress bar."""
+    """Show no progress bar at all."""
     return nullcontext(lambda: None)
 
 

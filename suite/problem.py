@@ -48,7 +48,7 @@ class Problem(Protocol):
     judge: str
     """Who judges: "test", or "validation, other seeds" where a table has no test split."""
     fingerprint: str
-    """Of the data."""
+    """Hash of the data that answers come from."""
     device: str
     simulated: bool
     """Whether seconds are a table's."""
@@ -156,7 +156,7 @@ class AnswersAtOnce:
 
     @property
     def trains_blocks(self) -> bool:
-        """No: nothing is trained."""
+        """No, because nothing is trained here."""
         return False
 
     def workers(
@@ -169,7 +169,7 @@ class AnswersAtOnce:
         return Simulated(Reseeded(recorded, seed), in_flight)
 
     def search_over(self, run: str) -> None:
-        """Nothing was kept."""
+        """Return at once: nothing was kept for the search."""
 
     def learn(
         self, searcher: GradientSearch, proxy: Proxy, *, seed: int, run: str, recipe: str | JSON | None, done: int
@@ -178,14 +178,14 @@ class AnswersAtOnce:
         raise Unsupported(f"{self.name} has no images to train a supernet on")
 
     def judging_workers(self) -> Workers:
-        """Simulated ones."""
+        """Simulated workers over the judge's answers."""
         return Simulated(self.judge_view())
 
     def judge_over(self) -> None:
-        """Nothing was kept."""
+        """Return at once: nothing was kept for the judge."""
 
     def wait(self) -> None:
-        """There are no processes."""
+        """Return at once: there are no processes to wait for."""
 
 
 class Published(AnswersAtOnce):
@@ -210,7 +210,7 @@ class Published(AnswersAtOnce):
         self.fingerprint, self.device = self.table.fingerprint, self.judging.device
 
     def check(self, proxy: Proxy) -> None:
-        """The table holds it."""
+        """Refuse a proxy that the table does not hold."""
         self.searching.stages(proxy)
 
     def knows_seconds(self, proxy: Proxy) -> bool:
@@ -229,7 +229,7 @@ class Published(AnswersAtOnce):
         )
 
     def judge_view(self) -> TableEvaluator:
-        """The judge's answers."""
+        """A fresh evaluator that gives the judge's answers."""
         return self.view(self.table, self.dataset, view="judge", full=self.full)
 
     def judge_error(self, answer: Evaluation) -> float:
@@ -246,7 +246,7 @@ class Published(AnswersAtOnce):
         return max(1, int(self.searching.answers(self.full, self.full.epochs).counts[row])) if row >= 0 else 1
 
     def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
-        """What the table holds."""
+        """The epochs that the table holds of a run."""
         return self.searching.stages(proxy)
 
 
@@ -289,7 +289,7 @@ class Trained:
         self.judging.trainer.check_proxy(proxy)
 
     def knows_seconds(self, proxy: Proxy) -> bool:
-        """They are measured."""
+        """Yes: the seconds of trainings are measured."""
         return True
 
     @property
@@ -313,7 +313,7 @@ class Trained:
         return ReseededWorkers(recorded, seed)
 
     def search_over(self, run: str) -> None:
-        """Drop its stages."""
+        """Delete the checkpoints of the search's stages."""
         folder = self.stage_folder(run)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -377,7 +377,7 @@ class Trained:
         )  # fmt: skip
 
     def judge_error(self, answer: Evaluation) -> float:
-        """Test error."""
+        """The measured test error [%]."""
         return answer.metrics["test_error"]
 
     def optimum(self, seed: int) -> float:
@@ -385,10 +385,10 @@ class Trained:
         return float("nan")
 
     def full_runs(self, arch: Architecture) -> None:
-        """Each seed is one."""
+        """None: each seed is a full training of its own."""
 
     def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
-        """Any epoch."""
+        """None: a run can be asked at any epoch."""
         return None
 
 
@@ -407,7 +407,7 @@ class TrainedThenLookedUp(Trained):
         self.fingerprint += f" judged by {self.table.fingerprint}"
 
     def judge_view(self) -> Evaluator:
-        """The table's answers."""
+        """A fresh evaluator that gives the table's answers."""
         return self.table.judge_view()
 
     def judging_workers(self) -> Workers:
@@ -419,7 +419,7 @@ class TrainedThenLookedUp(Trained):
         return self.table.judge_error(answer)
 
     def full_runs(self, arch: Architecture) -> int:  # type: ignore[override]
-        """What the table holds."""
+        """Full trainings of the network that the table holds."""
         return self.table.full_runs(arch)
 
     def optimum(self, seed: int) -> float:
@@ -470,11 +470,11 @@ class Predicted(AnswersAtOnce):
         raise Unsupported(f"{searcher} trains a supernet, and a surrogate has no images: give evaluator.kind = 'live'")
 
     def judge_view(self) -> SurrogateEvaluator:
-        """The mean."""
+        """An evaluator that gives the mean of the full training."""
         return self.view(self.benchmark, view="judge")
 
     def judge_error(self, answer: Evaluation) -> float:
-        """The predicted mean error."""
+        """The predicted mean error of the full training [%]."""
         return answer.metrics["val_error"]
 
     def optimum(self, seed: int) -> float:

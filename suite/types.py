@@ -380,7 +380,7 @@ class GradientSearch(Protocol):
     statistics: str
     """Of the supernet's norms outside training: "running" or "batch"."""
     space: Any
-    """Whose supernet: a `suite.spaces.SearchSpace`."""
+    """The `suite.spaces.SearchSpace` that is searched."""
 
     def build(self, ends: Ends, seed: int) -> Any:
         """The network of mixtures (`suite.networks.mixture.Mixes`) to train, on the CPU, its weights drawn from `seed`.

@@ -43,9 +43,9 @@ class Additive(Model):
         return np.nan_to_num(x) @ self.times[:-2] + self.times[-2], np.full(len(x), self.times[-1])
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The table."""
+        """The table of operation times, to be saved."""
         return {"times": self.times}
 
     def restore(self, arrays: Arrays) -> None:
-        """The table."""
+        """Take up a saved table of operation times."""
         self.times = arrays["times"]

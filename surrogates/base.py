@@ -126,7 +126,7 @@ class Model(ABC):
     """
 
     name: ClassVar[str]
-    """As in `SURROGATES`."""
+    """The model's name in `SURROGATES`."""
     encoding: ClassVar[str] = "auto"
     """The encoding that suits it."""
 

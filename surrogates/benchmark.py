@@ -57,7 +57,7 @@ class Rows:
     errors: list[float] = field(default_factory=list)
     """Means over runs [%]; inf for a failed training."""
     seconds: list[float] = field(default_factory=list)
-    """nan where nobody knows."""
+    """Device seconds of each row; nan where nobody knows them."""
     runs: list[tuple[float, ...]] = field(default_factory=list)
     """Errors of single runs, where there are several."""
 
@@ -158,7 +158,7 @@ class Benchmark:
         return with_settings(self.encoder(archs), [setting] * len(archs))
 
     def save(self, path: Path) -> None:
-        """Write one file."""
+        """Write the whole benchmark to one file."""
         models = {"error": self.error, **({"cost": self.cost} if self.cost is not None else {})}
         packed = {name: model.packed() for name, model in models.items()}
         said = {

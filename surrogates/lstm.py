@@ -110,14 +110,14 @@ class LSTM(Model):
         return found.mean(axis=0), found.std(axis=0) + 1e-3
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """All weights."""
+        """All weights of the networks, to be saved."""
         held: dict[str, npt.NDArray[Any]] = {"options": np.array(self.options_of)}
         for number, network in enumerate(self.networks):
             held |= {f"{number}/{name}": weights.numpy() for name, weights in network.state_dict().items()}
         return held
 
     def restore(self, arrays: Arrays) -> None:
-        """All weights."""
+        """Take up saved weights of the networks."""
         import torch
 
         self.options_of, self.networks = int(arrays["options"]), []

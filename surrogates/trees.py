@@ -25,7 +25,7 @@ class Forest:
     nan_left: npt.NDArray[np.bool_]
     """Where a row without this column goes."""
     value: Floats
-    """Of each leaf."""
+    """The value of each leaf, shape (nodes,)."""
     roots: npt.NDArray[np.int32]
     """First node of each tree."""
     member: npt.NDArray[np.int32]

@@ -137,7 +137,7 @@ def spread(numbers: Sequence[str]) -> str:
 
 
 def winner_rows(outcomes: Sequence[Outcome], problem: Problem) -> Iterator[Row]:
-    """One line a search."""
+    """The rows of winners.csv, one a search."""
     for outcome in outcomes:
         best, last = outcome.best, outcome.last
         metrics = best.metrics if best else {}

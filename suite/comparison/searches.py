@@ -56,7 +56,7 @@ Turns: TypeAlias = Generator["Workers | None", None, Result]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One search, judged."""
+    """The result of one search, with its judge's word."""
 
     part: SearcherPart
     seed: int
@@ -80,7 +80,7 @@ class Outcome:
 
     @property
     def best(self) -> Evaluation | None:
-        """The winner."""
+        """The search's winner; None if it has none."""
         return self.last.best if self.last else None
 
 
@@ -100,7 +100,7 @@ class Audited:
         return trials
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Enter, then tell."""
+        """Enter the answers in the ledger, then tell the searcher."""
         for evaluation in evaluations:
             self.ledger.add(phase_of(evaluation.trial, self.full), evaluation.cost)
         self.searcher.tell(evaluations)
@@ -309,7 +309,7 @@ class OneSearch:
         return self.learned(self.searcher) if isinstance(self.searcher, GradientSearch) else self.asked(self.searcher)
 
     def asked(self, searcher: Searcher) -> Generator[Recommendation | None]:
-        """By questions and answers."""
+        """The turns of a search that asks and is told."""
         self.workers = self.problem.workers(
             self.name, self.log, seed=self.seed, in_flight=self.spec.workers,
             resources=self.resources if self.spec.resources else None, pool=self.stores.get("pool"),

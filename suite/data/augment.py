@@ -15,7 +15,7 @@ from suite.data.seeding import generator
 from suite.machine_code import compiled
 
 CHUNK = 1024
-"""Images resized at once."""
+"""Number of images that are resized at once."""
 COMPILING_PAYS = 300_000_000
 """Pixel values that are augmented in the time that the compiled pass takes to load."""
 

@@ -27,7 +27,7 @@ class Entry:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
+        """The shape of an image: channels, height, width."""
         return self.image_channels, self.side, self.side
 
 

@@ -63,7 +63,7 @@ class ImageData:
 
     @property
     def device(self) -> torch.device:
-        """Where the images live."""
+        """The device that holds the images."""
         return self.train_images.device
 
     def to(self, device: torch.device | str) -> ImageData:

@@ -77,7 +77,7 @@ class Layer(nn.ModuleDict):
 
 
 def name(kernel: int) -> str:
-    """Of a kernel's convolution."""
+    """The module name of a kernel's convolution."""
     return f"conv_{kernel}x{kernel}"
 
 
@@ -141,7 +141,7 @@ class Network(nn.Module):
 
 
 def sum_of(terms: Sequence[Tensor]) -> Tensor:
-    """Of at least one."""
+    """The sum of at least one tensor."""
     total = terms[0]
     for term in terms[1:]:
         total = total + term

@@ -46,7 +46,7 @@ class Block:
 
     @property
     def key(self) -> Key:
-        """All but the layers."""
+        """All that tells blocks apart but their number of layers."""
         return (
             self.position, self.op, self.kernel, self.expansion, self.se, self.skip, self.c_in, self.c_out, self.stride
         )  # fmt: skip

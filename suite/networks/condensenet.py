@@ -241,7 +241,7 @@ class Network(nn.Module):
         self.stage = stage  # not in checkpoints: condensing again to the same stage changes nothing
 
     def layers(self) -> list[list[Layer]]:
-        """Of each block."""
+        """The layers of each block, in the order of the network."""
         return [[cast("Layer", layer) for layer in cast("nn.ModuleList", block)] for block in self.blocks]
 
     def deployed(self) -> Network:
@@ -295,7 +295,7 @@ class Mixed(MixedNetwork):
     norms = PLAIN
 
     def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
-        """The largest."""
+        """The largest network of the space, which holds all weights."""
         sizes = space.scaled(space.STAGES[-1:] * space.BLOCKS, space.GROWTHS[-1:] * space.BLOCKS, proxy)
         return Network(*sizes, proxy, ends=ends, norms=norms)
 

@@ -37,7 +37,7 @@ def reaching(edges: Iterable[tuple[int, int]], outputs: Iterable[int]) -> set[in
 
 
 class Zero(nn.Module):
-    """Nothing arrives."""
+    """An operation through which nothing arrives: zeros."""
 
     def __init__(self, stride: int = 1) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Nothing(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
-        """Zeros for each weight."""
+        """Return a gradient of zeros for each weight."""
         return (None, *(torch.zeros_like(weight) for weight in ctx.saved_tensors))
 
 

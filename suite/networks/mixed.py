@@ -27,7 +27,7 @@ class CostTable:
     """A cost that adds up over edges."""
 
     skeleton: int
-    """What every network has."""
+    """The cost that every network of the space has."""
     edges: npt.NDArray[np.int64]
     """What an option adds, over all cells, shape (rows, options)."""
 

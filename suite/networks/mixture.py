@@ -120,7 +120,7 @@ class MixedEdge(nn.ModuleDict):
         return total
 
     def alive(self, row: Row | None) -> bool:
-        """Whether something may arrive."""
+        """Whether anything may arrive through this edge."""
         return alive(list(self.values()), (0,) if row is None else row[1])
 
 

@@ -115,7 +115,7 @@ class Widths:
 
     @property
     def widest(self) -> int:
-        """That is computed."""
+        """The largest number of channels that is computed."""
         return max(channels for _, channels, _ in self.mixed)
 
     def mask(self, size: Callable[[int], int] = int) -> Tensor | None:
@@ -193,7 +193,7 @@ class Operation(nn.Module):
 
 
 class Regular(Operation):
-    """Convolution, norm, ReLU, squeeze-and-excitation."""
+    """A layer of convolution, norm, ReLU and squeeze-and-excitation."""
 
     def __init__(self, shape: space.Layer, kernel: int, se: float, norms: Norms) -> None:
         super().__init__(se, shape.inputs, shape.outputs)
@@ -227,7 +227,7 @@ class Separable(Operation):
         self.project_norm = norms.inside(shape.outputs)
 
     def hidden(self, inputs: int) -> int:
-        """Channels inside."""
+        """The number of channels after the expansion."""
         return self.expansion * inputs
 
     def forward(self, x: Tensor, inputs: Widths | None = None, outputs: Widths | None = None) -> Tensor:
@@ -261,7 +261,7 @@ class Layer(nn.ModuleDict):
         self.stride, self.skip = shape.stride, shape.skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of its only operation."""
+        """Compute the layer's only operation, and its skip connection."""
         (operation,) = self.values()
         y: Tensor = operation(x)
         return y if self.skip == "none" else y + shortcut(self.skip, x, self.stride)
@@ -292,7 +292,7 @@ def path_name(kernel: int, expansion: int, se: float) -> str:
 
 
 class Block(nn.Module):
-    """Layers in a row."""
+    """A block: several layers, one after another."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         super().__init__()
@@ -372,7 +372,7 @@ def skips(row: Row, inputs: Widths, outputs: Widths, stride: int, first: bool) -
 
 
 class ConvNormReLU(nn.Module):
-    """Stem and head."""
+    """Convolution, norm and ReLU: the stem and the head."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, norms: Norms) -> None:
         super().__init__()
@@ -417,7 +417,7 @@ class Network(nn.Module):
 
 
 def rows_of(block: int) -> slice:
-    """Of a mixture."""
+    """The rows of a mixture that belong to one block."""
     return slice(DECISIONS * block, DECISIONS * (block + 1))
 
 

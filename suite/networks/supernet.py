@@ -172,7 +172,7 @@ class Supernet(nn.Module):
 
     @property
     def cells(self) -> int:
-        """That mix."""
+        """The number of cells that have mixtures."""
         return self.kind.cells(self.proxy)
 
     def mix(self, weights: Tensor, mask: Tensor | npt.NDArray[np.bool_] | None = None) -> Supernet:

@@ -45,7 +45,7 @@ def installed(package: str) -> str | None:
 
 @functools.cache
 def cpu() -> str:
-    """The processor's model name."""
+    """The processor's model name, as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -51,10 +51,10 @@ class Ledger:
     """The accounts of one search (or of several: ledgers add up)."""
 
     accounts: dict[tuple[str, str], Account] = field(default_factory=lambda: defaultdict(Account))
-    """(phase, device) -> sums."""
+    """Sums of each phase on each device, by (phase, device)."""
 
     def add(self, phase: str, cost: Cost) -> None:
-        """Count one answer's cost."""
+        """Add the cost of one answer to its phase."""
         if phase not in PHASES:
             raise ValueError(f"no phase {phase!r}; there are {', '.join(PHASES)}")
         self.accounts[phase, cost.device].add(cost)

@@ -161,5 +161,5 @@ def number_out(value: float) -> float | str | None:
 
 
 def number_in(value: float | str | None) -> float:
-    """What `number_out` wrote."""
+    """Read a number that `number_out` has written."""
     return math.nan if value is None else float(value)

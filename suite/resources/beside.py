@@ -13,19 +13,19 @@ from suite.types import Architecture, Cost, Evaluation, Evaluator, Proxy, Rememb
 
 
 class Reading(Protocol):
-    """As `suite.resources.sources.Reading`."""
+    """The protocol of `suite.resources.sources.Reading`."""
 
     @property
     def metrics(self) -> dict[str, float]:
-        """By name."""
+        """Values of the metrics, by name."""
 
     @property
     def reason(self) -> str:
-        """Why one is infinite."""
+        """The reason why a metric is infinite; empty if none is."""
 
 
 class Resources(Protocol):
-    """As `suite.resources.sources.Resources`."""
+    """The protocol of `suite.resources.sources.Resources`."""
 
     def read(self, arch: Architecture, proxy: Proxy) -> Reading:
         """All metrics of a network."""

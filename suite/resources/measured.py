@@ -51,10 +51,10 @@ class Setting:
     repeats: int = 50
     """Forward passes that a latency is the median of."""
     warm_up_s: float = 0.5
-    """Before a latency."""
+    """Seconds of forward passes before latencies are taken."""
     energy_batch_size: int = 64
     energy_s: float = 5.0
-    """Of a window."""
+    """Length of a window in which energy is measured [s]."""
     energy_windows: int = 3
     energy_warm_up_s: float = 3.0
     idle_s: float = 3.0
@@ -76,7 +76,7 @@ class PowerMeter(Protocol):
     """What a board says of its own power."""
 
     def watts(self) -> float:
-        """Now [W]."""
+        """The power that the device draws now [W]."""
 
     def joules(self) -> float | None:
         """Since some moment in the past [J]; None: there is no counter."""
@@ -84,7 +84,7 @@ class PowerMeter(Protocol):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one network took."""
+    """The measured metrics of one network."""
 
     values: dict[str, float]
     spread: dict[str, float]
@@ -175,7 +175,7 @@ class Meter:
         return noise.to(self.device).contiguous(memory_format=torch.channels_last)
 
     def latencies(self, forward: Callable[[], object]) -> list[float]:
-        """Of each repeat [ms]."""
+        """The latency of each repeat [ms]."""
         self.run_for(self.protocol.warm_up_s, forward)
         times = []
         for _ in range(self.protocol.repeats):
@@ -273,7 +273,7 @@ class NVML:
         return float(pynvml.nvmlDeviceGetPowerUsage(self.handle)) / 1000
 
     def joules(self) -> float | None:
-        """The board's counter."""
+        """Energy that the board's counter shows [J]; None without one."""
         return None if self.counter is None else self.counter()
 
 

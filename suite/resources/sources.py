@@ -73,11 +73,11 @@ class Unmeasured:
     """Part of a source that measures nothing."""
 
     def measures(self, arch: Architecture, proxy: Proxy) -> bool:
-        """Nothing is measured."""
+        """No: this source only looks values up."""
         return False
 
     def known(self, arch: Architecture, proxy: Proxy) -> Reading | None:
-        """There are no measurements."""
+        """None: this source has no measurements."""
         return None
 
     def again(self, arch: Architecture, proxy: Proxy) -> dict[str, tuple[float, float]]:
@@ -103,12 +103,12 @@ class Formulas(Unmeasured):
         self.of(space.at(0), space.full)
 
     def of(self, arch: Architecture, proxy: Proxy) -> Reading:
-        """Exact."""
+        """The exact values of the formulas."""
         formulas: dict[str, Callable[..., int]] = {"params": self.space.params, "macs": self.space.macs}
         return Reading({name: float(formulas[name](arch, proxy, ends=self.ends)) for name in self.names})
 
     def about(self) -> list[JSON]:
-        """Of params and macs."""
+        """The origin of params and macs, for the results folder."""
         how = {"device": "", "how": "formula", "source": f"suite.spaces, {self.space.name}"}
         return [{"metric": name, "unit": FORMULAS[name], **how} for name in self.names]
 
@@ -153,7 +153,7 @@ class Looked(Unmeasured):
         return Reading({name: math.inf if math.isnan(value) else value for name, value in found.items()}, reason)
 
     def about(self) -> list[JSON]:
-        """Of each column."""
+        """The origin of each column, for the results folder."""
         where = {"device": self.device, "how": f"table {self.table.name}", "source": self.table.fingerprint}
         return [{"metric": name, "unit": OF_TABLES[metric], **where} for name, metric in self.metrics.items()]
 
@@ -188,7 +188,7 @@ class Measured:
         }
 
     def of(self, arch: Architecture, proxy: Proxy) -> Reading:
-        """As first measured."""
+        """The values that were measured first, or measured now."""
         key = self.key_of(arch, proxy)
         row = self.store.get(key) or self.store.put(key, lambda: self.measure(arch, proxy)[0])
         return self.reading(row)
@@ -249,7 +249,7 @@ class Measured:
         return json.dumps({**self.key, "space": space.name, "arch": space.text(arch), **size}, sort_keys=True)
 
     def about(self) -> list[JSON]:
-        """Of each metric."""
+        """The origin of each metric, for the results folder."""
         where = {"device": self.meter.device_name, "how": "measured", "source": str(self.store.path.name)}
         return [{"metric": name, "unit": self.units[metric], **where} for name, metric in self.metrics.items()]
 
@@ -320,7 +320,7 @@ class Store:
             self.seen += len(line)
 
     def locked(self) -> Lock:
-        """Alone with the file."""
+        """A lock that keeps other processes from the file."""
         return Lock(self.file.fileno())
 
 
@@ -397,7 +397,7 @@ class Resources:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The metrics."""
+        """The names of all metrics, source by source."""
         return tuple(name for source in self.sources for name in source.names)
 
     def view(self) -> Resources:

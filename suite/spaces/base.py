@@ -26,7 +26,7 @@ class SearchSpace(ABC):
     name: str
     """As in `SPACES` and in every result."""
     decisions: tuple[int, ...]
-    """Options of each decision."""
+    """Number of options of each decision."""
     full: Proxy
     """The full training that the space was published with: what a proxy is cheap against."""
     cells: int | None = None

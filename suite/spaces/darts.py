@@ -38,7 +38,7 @@ OPERATIONS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
-"""In DARTS's order."""
+"""The operations of an edge, in DARTS's order."""
 INPUTS = 2
 NODES = 4
 STATES = INPUTS + NODES
@@ -76,7 +76,7 @@ class Place:
     """Channels of states 0 and 1 as they come."""
     channels: int
     side: int
-    """Of its nodes."""
+    """Side of the feature maps of its nodes [pixels]."""
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ def numbers(node: ast.expr) -> tuple[int, ...]:
 
 
 def depth(proxy: Proxy) -> int:
-    """Cells of the network."""
+    """The number of cells of the network under a proxy."""
     return _Cells.cells if proxy.cells is None else proxy.cells
 
 
@@ -421,7 +421,7 @@ class DARTS(_Cells):
         return Genotype(cells[0], ALL_NODES, cells[1], ALL_NODES)
 
     def chosen(self, genotype: Genotype) -> Architecture:
-        """The architecture of cells."""
+        """The architecture that has these cells."""
         arch: list[int] = []
         for kind in CELLS:
             chosen = two_a_node(genotype, kind)
@@ -495,7 +495,7 @@ class DARTSEcoNAS(_Cells):
         return tuple(sorted(set(range(first, STATES)) - {start for _, start in chosen}))
 
     def chosen(self, genotype: Genotype) -> Architecture:
-        """The architecture of cells."""
+        """The architecture that has these cells."""
         return tuple(
             option
             for kind in CELLS

@@ -87,7 +87,7 @@ class Block:
 
     @property
     def op(self) -> str:
-        """conv, sep or mbconv."""
+        """The kind of convolution: conv, sep or mbconv."""
         return ("conv", "sep")[self.expansion] if self.expansion < 2 else "mbconv"
 
     def __str__(self) -> str:
@@ -343,7 +343,7 @@ class MNAS(SearchSpace):
             )
 
     def params(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
-        """Trainable parameters."""
+        """Trainable parameters of the network, by formula."""
         return self.cost(arch, proxy, ends=ends).params
 
     def macs(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
@@ -352,7 +352,7 @@ class MNAS(SearchSpace):
         return self.cost(arch, proxy, ends=ends).macs
 
     def cost(self, arch: Architecture, proxy: Proxy, *, ends: Ends) -> Cost:
-        """Both."""
+        """Parameters and multiply-adds of the network, by formula."""
         return self.encoding(arch).cost(proxy.resolution, ends=ends, channels=proxy.channels)
 
 
@@ -371,13 +371,13 @@ A1 = released(
     "r1_k3_s11_e1_i32_o16_noskip", "r2_k3_s22_e6_i16_o24", "r3_k5_s22_e3_i24_o40_se0.25", "r4_k3_s22_e6_i40_o80",
     "r2_k3_s11_e6_i80_o112_se0.25", "r3_k5_s22_e6_i112_o160_se0.25", "r1_k3_s11_e6_i160_o320",
 )  # fmt: skip
-"""MnasNet-A1: found by MNAS."""
+"""The released MnasNet-A1, which MNAS found."""
 B1 = released(
     32, 0.2,
     "r1_k3_s11_e1_i32_o16_noskip", "r3_k3_s22_e3_i16_o24", "r3_k5_s22_e3_i24_o40", "r3_k5_s22_e6_i40_o80",
     "r2_k3_s11_e6_i80_o96", "r4_k5_s22_e6_i96_o192", "r1_k3_s11_e6_i192_o320_noskip",
 )  # fmt: skip
-"""MnasNet-B1: without squeeze-and-excitation."""
+"""The released MnasNet-B1, without squeeze-and-excitation."""
 SMALL = released(
     8, 0.0,
     "r1_k3_s11_e1_i16_o8", "r1_k3_s22_e3_i8_o16", "r2_k3_s22_e6_i16_o16", "r4_k5_s22_e6_i16_o32_se0.25",

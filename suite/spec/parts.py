@@ -76,7 +76,7 @@ class TablePart(Part):
 
 
 class LivePart(Part):
-    """Answers by training."""
+    """An evaluator that trains networks on images."""
 
     kind: Literal["live"]
     recipe: str | dict[str, Any] = "nas_bench_201"
@@ -139,7 +139,7 @@ class BudgetPart(Part):
         return self
 
     def budget(self) -> Budget:
-        """As the loop's type."""
+        """The budget as the search loop takes it."""
         return Budget(float("inf") if self.device_s is None else self.device_s, self.evaluations)
 
 
@@ -198,7 +198,7 @@ class ChoicePart(Part):
     high: int | float | None = None
     """Largest value of a grid."""
     steps: int = Field(default=64, ge=2, le=4096)
-    """Values of a grid."""
+    """Number of values in a grid."""
     scale: Literal["log", "linear"] = "log"
     """Of a grid: equal ratios or equal differences."""
     when: dict[str, Value | list[Value]] = {}
@@ -213,7 +213,7 @@ class ChoicePart(Part):
         return self
 
     def choice(self, name: str) -> Choice:
-        """As the space's type."""
+        """The choice as the joint space takes it."""
         when = {earlier: value if isinstance(value, list) else [value] for earlier, value in self.when.items()}
         if self.low is None or self.high is None:
             return options(name, self.values or [], when=when)
@@ -254,7 +254,7 @@ class Common(WholeSpec):
     @field_validator("space")
     @classmethod
     def space_known(cls, name: str) -> str:
-        """A registered space."""
+        """Refuse a space that is not registered."""
         if name not in SPACES:
             raise ValueError(f"no space {name!r}: {nearest(name, SPACES)}")
         return name
@@ -293,7 +293,7 @@ class SearcherPart(Part):
     @field_validator("name")
     @classmethod
     def known(cls, name: str) -> str:
-        """A registered searcher."""
+        """Refuse a searcher that is not registered."""
         if name not in available():
             raise ValueError(f"no searcher {name!r}: {nearest(name, available())}")
         return name
@@ -327,15 +327,15 @@ class ResourcePart(Part):
     """Of the table's; or to measure on: "auto", "cpu", "cuda"."""
     cpu_threads: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
-    """Of a measured latency."""
+    """Images a batch when latency is measured."""
     repeats: int | None = Field(default=None, ge=1)
     """Forward passes that a measured latency is the median of."""
     warm_up_s: float | None = Field(default=None, ge=0)
-    """Before a measured latency."""
+    """Seconds of forward passes before latency is measured."""
     energy_batch_size: int | None = Field(default=None, ge=1)
     """Of measured energy and power, as are the numbers below."""
     energy_s: float | None = Field(default=None, ge=0)
-    """Of a window."""
+    """Length of a window in which energy is measured [s]."""
     energy_windows: int | None = Field(default=None, ge=1)
     energy_warm_up_s: float | None = Field(default=None, ge=0)
     idle_s: float | None = Field(default=None, ge=0)

@@ -52,7 +52,7 @@ class PredictorPart(Part):
     @field_validator("name")
     @classmethod
     def known(cls, name: str) -> str:
-        """A registered predictor."""
+        """Refuse a predictor that is not registered."""
         if name not in SURROGATES:
             raise ValueError(f"no predictor {name!r}: {nearest(name, SURROGATES)}")
         return name
@@ -83,7 +83,7 @@ class TransferPart(Part):
     sources: list[str] = Field(min_length=2)
     """Devices that were measured before."""
     targets: list[str] = Field(min_length=1)
-    """Devices that are new."""
+    """Devices that the predictors have not seen before."""
     measured: int = Field(default=900, ge=20)
     """Networks measured on each of the sources."""
     samples: Ints
@@ -104,7 +104,7 @@ class PredictorsSpec(WholeSpec):
     """Draws of these networks; split k is drawn with seed `seed0` + k."""
     seed0: Seed = 0
     level: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """Of the intervals."""
+    """Nominal coverage of the intervals, in (0, 1)."""
 
     @model_validator(mode="after")
     def something(self) -> Self:
@@ -118,7 +118,7 @@ class PredictorsSpec(WholeSpec):
     @field_validator("predictors", mode="before")
     @classmethod
     def named(cls, value: object) -> object:
-        """Names and tables mixed."""
+        """Accept names and tables in one list."""
         if not isinstance(value, list):
             return value
         return [{"name": entry} if isinstance(entry, str) else entry for entry in value]

@@ -20,7 +20,7 @@ class RunSpec(Common):
 
     searchers: list[SearcherPart] = Field(min_length=1)
     seeds: int = Field(ge=1)
-    """Searches of each searcher."""
+    """Number of searches of each searcher, one a seed."""
     budget: BudgetPart
     proxy: ProxyPart | None = None
     """What candidates are trained under; None: the full setting."""

@@ -27,7 +27,7 @@ class StudySpec(Common):
     tse: bool = True
     """Rank by the area under the training loss too, where it is known."""
     levels: LevelsPart | None = None
-    """None: as in `suite.proxies`."""
+    """EcoNAS's levels; None: those of `suite.proxies`."""
     judge: TablePart | None = None
     """A published table whose full trainings live proxies are compared with; None: they are trained."""
     truth: Literal["judge", "validation"] = "judge"

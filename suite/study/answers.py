@@ -40,7 +40,7 @@ class Ranking:
     proxy: Proxy | None = None
     """The run; None: no training."""
     stage: int = 0
-    """Epochs trained of it."""
+    """Number of epochs that were trained of the run."""
     device_s: Floats = field(default_factory=lambda: np.zeros(0))  # (seeds, n); empty: nothing
     macs: Floats = field(default_factory=lambda: np.zeros(0))  # likewise
     energy_j: Floats = field(default_factory=lambda: np.zeros(0))  # likewise; empty: not known

@@ -22,7 +22,7 @@ CONCLUSIONS = (
     "dataset", "predictor", "networks", "draw", "searchers", "tau", "tau_low", "tau_high", "pairs", "same", "lost",
     "found", "reversed", "anytime_tau", "curve_gap",
 )  # fmt: skip
-"""Columns of conclusions.csv."""
+"""Names of the columns of conclusions.csv, in order."""
 LEVEL = 0.05
 DRAWS = 1_000
 POINTS = (0.1, 0.25, 0.5, 0.75, 1.0)

@@ -31,7 +31,7 @@ class Schedule:
 
     proxy: Proxy
     stages: list[int] = field(default_factory=list)
-    """Ascending, below the end."""
+    """Epochs at which it is read, ascending, below its end."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Plan:
     """What there is to do on one problem."""
 
     runs: tuple[Schedule, ...]
-    """Cheapest first, by theory."""
+    """The training schedules, cheapest first by theory."""
     proxy_seeds: tuple[int, ...]
     full_seeds: tuple[int, ...]
     scores: tuple[str, ...]
-    """Zero-cost scores, computed here."""
+    """Names of the zero-cost scores that are computed here."""
     baselines: tuple[str, ...]
     networks: int
 
@@ -55,7 +55,7 @@ class Plan:
 
     @property
     def trainings(self) -> int:
-        """From scratch."""
+        """Number of trainings that the study makes from scratch."""
         return self.networks * (len(self.runs) * len(self.proxy_seeds) + len(self.full_seeds))
 
 
@@ -231,9 +231,9 @@ class Price:
 
     trainings: int
     device_s: float
-    """nan: not known."""
+    """Estimated device seconds; nan if nobody knows them."""
     macs: float
-    """nan: not known."""
+    """Estimated multiply-adds; nan if nobody knows them."""
     how: str
     """Where the seconds are from."""
 

@@ -107,7 +107,7 @@ class Session(Protocol):
         ...
 
     def steps(self, half: Half = "all") -> int:
-        """Batches of an epoch."""
+        """The number of batches in an epoch."""
         ...
 
     def batches(self, epoch: int, half: Half = "all") -> Iterator[Batch]:

@@ -213,7 +213,7 @@ class ImageSession:
         return self.places if half == "all" else halves(self.task.groups, self.places, self.seed)[0]
 
     def steps(self, half: Half = "all") -> int:
-        """Batches of an epoch."""
+        """The number of batches in an epoch."""
         return len(batches(len(self.half_of(half)), self.task.preparation.batch_size))
 
     def batches(self, epoch: int, half: Half = "all") -> Iterator[Batch]:
@@ -244,7 +244,7 @@ class ImageSession:
         return self.augmentation.draw(images, *key)
 
     def count(self, part: Part) -> int:
-        """Images of a part."""
+        """The number of images in a part."""
         return len(self.places if part == "train" else self.task.images(part))
 
     def look(self, part: Part, places: slice | Tensor) -> Batch:

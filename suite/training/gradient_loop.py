@@ -301,6 +301,6 @@ def answer_out(answer: Evaluation) -> State:
 
 
 def answer_in(kept: State) -> Evaluation:
-    """What `answer_out` wrote."""
+    """Read an answer that `answer_out` has written."""
     trial = Trial(tuple(kept["arch"]), Proxy(**kept["proxy"]), kept["epochs"], kept["seed"])
     return Evaluation(trial, kept["metrics"], Cost(**kept["cost"]), kept["failure"], tuple(kept["curve"]))

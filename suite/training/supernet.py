@@ -194,7 +194,7 @@ class Seen:
         self.answers += passed.batch.answers
 
     def means(self) -> tuple[float, float]:
-        """Loss, and error [%]."""
+        """The mean loss and the mean error [%]."""
         loss, wrong = torch.stack([self.loss, self.wrong]).tolist()
         return loss / self.answers, 100 * wrong / self.answers
 

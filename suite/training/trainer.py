@@ -68,7 +68,7 @@ class Run:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     session: Session
-    """What it is asked."""
+    """The task's session with this network."""
     curve: list[dict[str, float]] = field(default_factory=list)
     """One entry an epoch done."""
 
@@ -223,7 +223,7 @@ class Trainer:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What an answer holds."""
+        """The names of the metrics in an answer."""
         return ("val_error", *(("test_error",) if self.judge else ()), "params", "macs")
 
     def failed(self, trial: Trial, failure: str, device_s: float) -> Evaluation:

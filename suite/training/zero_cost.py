@@ -96,7 +96,7 @@ def snip(network: nn.Module, batch: Batch, loss: Loss) -> float:
 
 
 SCORES: dict[str, Score] = {"synflow": synflow, "nwot": nwot, "jacov": jacov, "grad_norm": grad_norm, "snip": snip}
-"""Scores of a network."""
+"""The scores of an untrained network, by name."""
 PASSES = {
     "synflow": 1 + BACKWARD,  # of one image
     "nwot": 1,
@@ -110,7 +110,7 @@ BASELINES = ("params", "macs", "random")
 PLAIN = Recipe()
 """How images are prepared: as they are, as nothing is trained."""
 KEPT = 8
-"""Minibatches that are kept."""
+"""Number of minibatches that are held in memory."""
 
 
 def inputs(batch: Batch) -> Tensor:
@@ -120,7 +120,7 @@ def inputs(batch: Batch) -> Tensor:
 
 
 def weights(network: nn.Module) -> list[Tensor]:
-    """Of convolutions and classifier."""
+    """The weights of all convolutions and the classifier."""
     return [module.weight for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
 
 
@@ -276,7 +276,7 @@ class Scorer:
         return Evaluation(trial, metrics, cost)
 
     def value(self, trial: Trial, params: int, macs: int) -> float:
-        """The score itself."""
+        """The value of the score for one network."""
         if self.score == "params":
             return float(params)
         if self.score == "macs":

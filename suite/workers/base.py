@@ -19,7 +19,7 @@ class Place:
     """A device, and how many candidates are in flight on it."""
 
     device: str
-    """As torch names it."""
+    """The device's name, as torch writes it."""
     slots: int | None = None
     """None: as many as its free memory holds by what the first candidate takes, and as there are cores for."""
     shared: bool = True

@@ -110,14 +110,14 @@ class SharedClock:
             fcntl.flock(self.file, fcntl.LOCK_UN)
 
     def entry(self, place: int) -> tuple[float, float, float, float, float]:
-        """Of a candidate."""
+        """The entry of the candidate at a place."""
         values: tuple[float, float, float, float, float] = ENTRY.unpack_from(
             self.memory, HEAD.size + place * ENTRY.size
         )
         return values
 
     def put(self, place: int, *values: float) -> None:
-        """Write a candidate's entry."""
+        """Write the entry of the candidate at a place."""
         start = HEAD.size + place * ENTRY.size
         self.memory[start : start + ENTRY.size] = ENTRY.pack(*values)
 

@@ -230,7 +230,7 @@ class Crew:
     # Handing out
 
     def put(self, job: Job) -> None:
-        """Take a job in."""
+        """Put a job into the queue."""
         if self.folder is None:
             self.folder = tempfile.TemporaryDirectory(prefix="kendall-processes-")
             most = max(1, len(os.sched_getaffinity(0)) // len(self.places))
@@ -525,7 +525,7 @@ class Crew:
         return dropped
 
     def close(self) -> None:
-        """End the processes."""
+        """End all processes and empty the queue."""
         self.waiting.clear()
         for site in self.sites:
             site.close()
@@ -611,7 +611,7 @@ class Site:
             self.end(worker)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """End its processes and close the shared clock."""
         self.end_all()
         if self.shares is not None:
             self.shares.close()
@@ -737,7 +737,7 @@ def pick_places(device: str | Sequence[str], workers: int | None) -> list[Place]
 
 
 def device_of(place: Place) -> torch.device:
-    """As torch has it."""
+    """The place's device, as torch has it."""
     return torch.device(place.device)
 
 

@@ -35,7 +35,7 @@ MAGIC = b"kendall weights 1 "
 SEEDS = "seeds"
 """The run of entries that nobody has trained."""
 CACHED = 64
-"""Files held in memory."""
+"""Number of weight files that are held in memory."""
 
 Layers: TypeAlias = list[dict[str, Tensor]]
 """Of each layer of a block, its tensors by the rest of their names."""
@@ -79,7 +79,7 @@ class KnowledgePool:
         self.move(0)
 
     def open(self, folder: Path, space: SearchSpace, run: str) -> None:
-        """Read the journal."""
+        """Read the journal of the pool's folder."""
         self.folder, self.space, self.run = folder, space, run
         self.journal = Journal(folder / "journal.jsonl", "weight pool", VERSION, {"space": space.name})
         self.weights = folder / "weights"
@@ -349,7 +349,7 @@ def digest(text: str) -> str:
 
 
 def best(block: Block, entries: Iterable[Entry]) -> Entry | None:
-    """As `KnowledgePool.donor`."""
+    """The best donor of a block, as `donor` defines it."""
     fitting = [entry for entry in entries if (entry.key[0], entry.key[8]) == (block.position, block.stride)]
 
     def rank(entry: Entry) -> tuple[bool, float, int]:
