@@ -237,7 +237,7 @@ def measured(row: Machine | Reached) -> str:
 
 @app.command("list", epilog="Example: `kendall list --json`")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """What there is: searchers, spaces, predictors, tables, data sets."""
+    """List everything that is registered: searchers, spaces, predictors, tables, data sets."""
     content = inventory()
     if as_json:
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
@@ -355,7 +355,7 @@ def info(
     source: Annotated[Path | None, typer.Argument(help="The benchmark's own file, if no package ships it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """What a table holds: space, settings, seeds, metrics, device, source, fingerprint."""
+    """Describe a table: space, settings, seeds, metrics, device, source, fingerprint."""
     from suite.tables import info as table_info
 
     content = table_info(name, source)

@@ -130,7 +130,7 @@ def conduct(
 
 
 def planned(spec: StudySpec, *, base: Path) -> list[str]:
-    """What a study would train and what that would cost, a line a data set; nothing is kept.
+    """The trainings of a study and their estimated cost, a line a data set; nothing is kept.
 
     Raises:
         BadInput, Unsupported: As `conduct`.

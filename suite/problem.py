@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LISTED = 100_000
 """Architectures of a space, at most, that are all asked for the best."""
 JUDGE = "/judge"
-"""Whose trainings are kept beside those of searches, none of which has this name."""
+"""The name under which the judge's checkpoints are kept; no search has it."""
 
 
 class Problem(Protocol):
@@ -41,9 +41,9 @@ class Problem(Protocol):
     dataset: str
     name: str
     side: int
-    """Of the images [pixels]: the resolution that a proxy has if it names none."""
+    """Side of the images [pixels]: the resolution that a proxy has if it names none."""
     ends: Ends
-    """What its networks take in and give out."""
+    """The inputs and outputs of its networks."""
     full: Proxy
     judge: str
     """Who judges: "test", or "validation, other seeds" where a table has no test split."""
@@ -241,7 +241,7 @@ class Published(AnswersAtOnce):
         return float(self.judging.optimum(seed))
 
     def full_runs(self, arch: Architecture) -> int:
-        """What the table holds; 1 too where it holds none, so that asking for it says so."""
+        """Full trainings that the table holds; 1 where it holds none, so that asking for it says so."""
         row = self.table.row(arch)
         return max(1, int(self.searching.answers(self.full, self.full.epochs).counts[row])) if row >= 0 else 1
 

@@ -36,7 +36,7 @@ FREE_ANSWERS = 1000
 
 @dataclass(frozen=True)
 class Budget:
-    """What a search may spend: device seconds summed over its workers, evaluations, or both.
+    """The limit of a search: device seconds summed over its workers, evaluations, or both.
 
     An answer that would cross the device seconds is dropped, and ends the search. Live, trainings that are in flight
     then are finished, and charged as over budget.

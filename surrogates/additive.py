@@ -27,7 +27,7 @@ class Additive(Model):
     target: str = "plain"
 
     times: Floats = field(init=False, repr=False)
-    """Of each column; then the constant, then the error of the fit."""
+    """Time of each column; then the constant, then the error of the fit."""
 
     def learn(self, x: Floats, z: Floats) -> None:
         """Least squares; no column takes less than nothing, the constant may be anything."""

@@ -77,5 +77,5 @@ class BoostedTrees(Model):
         return self.forest.arrays()
 
     def restore(self, arrays: Arrays) -> None:
-        """Take up saved trees."""
+        """Take up the trees of a file."""
         self.forest = Forest.of_arrays(arrays)

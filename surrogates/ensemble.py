@@ -23,7 +23,7 @@ class Ensemble(Model):
 
     name = "ensemble"
     members: int = 3
-    """Of the trees, as are `rounds` and `threads`."""
+    """An option of the trees, as are `rounds` and `threads`."""
     rounds: int = 400
     threads: int = 1
 

@@ -55,5 +55,5 @@ class ExtraTrees(Model):
         return self.forest.arrays()
 
     def restore(self, arrays: Arrays) -> None:
-        """Take up saved trees."""
+        """Take up the trees of a file."""
         self.forest = Forest.of_arrays(arrays)

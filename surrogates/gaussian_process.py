@@ -144,7 +144,7 @@ def kinds(columns: tuple[str, ...], width: int) -> npt.NDArray[np.intp]:
 
 
 def kind_of(name: str) -> str:
-    """What kind of column a name of `surrogates.encoding` is."""
+    """The kind of column that a name of `surrogates.encoding` is."""
     words = name.split()
     if words[0] == "cell":
         words = words[2:]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SMALLEST = 0.1
-"""Of the uniform distribution of initial weights, as in the paper."""
+"""Bound of the uniform distribution of initial weights, as in the paper."""
 
 
 @dataclass(kw_only=True)
@@ -133,7 +133,7 @@ class LSTM(Model):
 
 
 def said(network: nn.ModuleDict, tokens: Tensor, lengths: Tensor) -> Tensor:
-    """What a member says of each sequence, shape (n,)."""
+    """Predictions of a member for each sequence, shape (n,)."""
     import torch
 
     states, _ = network["lstm"](network["embedding"](tokens))  # (n, decisions, hidden)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LOSSES = ("squared", "ranking")
 MARGIN = 0.1
-"""Of the hinge, in standard deviations of the targets."""
+"""Margin of the hinge, in standard deviations of the targets."""
 
 
 @dataclass(kw_only=True)
@@ -106,7 +106,7 @@ class MLP(Model):
         self.layers = [(weights.detach(), biases.detach()) for weights, biases in self.layers]
 
     def _members(self, rows: Tensor) -> Tensor:
-        """What each member says, shape (members, n), of scaled rows, shape (members, n, columns)."""
+        """Predictions of each member, shape (members, n), of scaled rows, shape (members, n, columns)."""
         import torch
 
         for number, (weights, biases) in enumerate(self.layers):

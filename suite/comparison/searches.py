@@ -75,7 +75,7 @@ class Outcome:
 
     @property
     def searcher(self) -> str:
-        """What its rows are called."""
+        """The name of its rows."""
         return self.part.row
 
     @property
@@ -140,7 +140,7 @@ class Comparison:
         self.resources = Resources(problem.space, sources, out / CALIBRATIONS)
 
     def check(self) -> None:
-        """What would fail later fails now.
+        """Refuse now what would fail later.
 
         Raises:
             BadInput: A searcher refuses an option.
@@ -165,7 +165,7 @@ class Comparison:
         self.problem.judge_over()
 
     def proxy(self, part: SearcherPart) -> Proxy:
-        """What a searcher's candidates, or its supernet, are trained under."""
+        """The proxy of a searcher's candidates, or of its supernet."""
         return (part.proxy or self.spec.proxy or self.spec.full).proxy(self.problem.space, self.problem.side)
 
     def searcher(
@@ -180,7 +180,7 @@ class Comparison:
         return make(part.name, self.problem.space, proxy, rng, capabilities=capabilities, **part.options)
 
     def stores(self, part: SearcherPart, seed: int) -> dict[str, Any]:
-        """What outlives a search, for searchers that know of it: weights of blocks, trained samples.
+        """Stores that outlive a search, for searchers that know of it: weights of blocks, trained samples.
 
         Each search begins with empty ones of its own, unless the spec names a folder that they share.
         """
@@ -305,7 +305,7 @@ class OneSearch:
         """Workers of a search that asks and is told, once it has begun."""
 
     def steps(self) -> Generator[Recommendation | None]:
-        """What the search would hand over, as it goes on; None before it waits for its workers."""
+        """Recommendations of the search as it goes on; None before it waits for its workers."""
         return self.learned(self.searcher) if isinstance(self.searcher, GradientSearch) else self.asked(self.searcher)
 
     def asked(self, searcher: Searcher) -> Generator[Recommendation | None]:
@@ -348,7 +348,7 @@ class OneSearch:
             yield replace(last, over_budget=tuple(over))
 
     def epochs(self, searcher: GradientSearch) -> Iterator[Evaluation]:
-        """Of a gradient search, those of the log first."""
+        """The epochs of a gradient search, those of the log first."""
         known = self.log.answers(self.problem.dataset, self.name, "search")
         yield from known
         for answer in self.problem.learn(
@@ -379,7 +379,7 @@ class OneSearch:
 
     @property
     def note(self) -> str:
-        """What the searcher wants its readers to know, and which measurements are not to be leant on."""
+        """Notes of the searcher for its readers, and measurements that should not be relied on."""
         noisy = [f"{name} of {count} networks is noisy" for name, count in self.resources.noisy.items()]
         own = self.searcher.note if isinstance(self.searcher, Notes) else ""
         return "; ".join(filter(None, [own, *noisy]))

@@ -1,4 +1,4 @@
-"""What happens to images on their way into a network, a batch at a time, on the device."""
+"""Augmentation: changes of images on their way into a network, a batch at a time, on the device."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from suite.workers.base import Place, TrainingWorkers
 from suite.workers.processes import pick_places
 
 MOST_THREADS = 1024
-"""Of a CPU, for one training: torch dies of far more, without a word."""
+"""Most threads of a CPU for one training: torch dies of far more, without a word."""
 
 
 class LiveEvaluator:

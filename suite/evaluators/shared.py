@@ -146,7 +146,7 @@ class SharedEvaluator:
 
     @torch.no_grad()
     def error(self, trial: Trial, leg: Spent) -> float:
-        """Of the held-out images [%]."""
+        """Error on the held-out images [%]."""
         supernet, trainer = self.supernets[trial.seed], self.trainer
         keeps = self.statistics != "batch"
         norms = replace(supernet.norms, statistics="running") if keeps else supernet.norms
@@ -192,7 +192,7 @@ class SharedEvaluator:
         network.eval()
 
     def outputs(self, network: nn.Module, batch: Batch) -> Tensor:
-        """What a network gives for a batch."""
+        """The outputs of a network for a batch."""
         with torch.autocast(self.trainer.device.type, torch.bfloat16, enabled=self.trainer.half):
             given: Tensor = network(batch.inputs)
         return given.float()

@@ -196,7 +196,7 @@ class Mixed(MixedNetwork):
     def computed_macs(
         self, proxy: Proxy, active: Sequence[Sequence[int]], *, ends: Ends
     ) -> int:  # fmt: skip
-        """Of the widest filters and all kernels that are computed, as deep as the deepest."""
+        """Multiply-adds of the widest filters and all kernels that are computed, as deep as the deepest."""
         total, inputs, widest = 0, ends.inputs, 0
         sides = space.sides(proxy)
         for number in range(space.DEPTHS[active[0][-1]]):

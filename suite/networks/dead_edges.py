@@ -64,7 +64,7 @@ class Nothing(torch.autograd.Function):
 
 
 def nothing(like: Tensor, *convolutions: nn.Conv2d) -> Tensor:
-    """What these convolutions, one after the other, make of zeros: zeros of the shape of `like`."""
+    """The output of these convolutions, one after the other, for an input of zeros: zeros of the shape of `like`."""
     weights = (convolution.weight for convolution in convolutions)
     zeros: Tensor = Nothing.apply(like, *weights)  # type: ignore[no-untyped-call]
     return zeros
@@ -95,7 +95,7 @@ class State:
             self.value = self.value.view_as(self.value)
 
     def through(self, operation: nn.Module, like: Tensor) -> Tensor | None:
-        """What `operation` makes of it, None if nothing; `like` has the shape that the result has."""
+        """The output of `operation`, None if nothing; `like` has the shape that the result has."""
         if isinstance(operation, Zero):
             return None
         if self.value is None:

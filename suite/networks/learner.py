@@ -36,7 +36,7 @@ class Pass:
     loss: Tensor
     """The task's mean loss, a scalar, with its graph."""
     outputs: Tensor
-    """What the network gave, float32; logits of shape (n, classes) where the task is to tell classes apart."""
+    """Outputs of the network, float32; logits of shape (n, classes) where the task is to tell classes apart."""
     batch: Batch
     """The batch that went through the network."""
     macs: float
@@ -200,7 +200,7 @@ class Learner:
         return float(self.optimizer.param_groups[0]["weight_decay"])
 
     def momentum_buffers(self) -> list[Tensor]:
-        """Of the weights, in their order; zeros where no step was taken."""
+        """Momentum buffers of the weights, in their order; zeros where no step was taken."""
         held = (self.optimizer.state[weight].get("momentum_buffer") for weight in self.parameters)
         return [
             torch.zeros_like(weight) if buffer is None else buffer

@@ -28,7 +28,7 @@ class Norms:
     affine: bool = True
     """Whether those of the cells have a scale and a shift; the others always have them."""
     statistics: str = "running"
-    """What they normalise by outside training: "running": averages of the training; "batch": the batch's own."""
+    """Statistics that they use outside training: "running": averages of the training; "batch": the batch's own."""
     pools: bool = False
     """Whether a norm without scale and shift follows each pooling in a cell, as in DARTS's supernet."""
 
@@ -47,11 +47,11 @@ class Norms:
 
 
 PLAIN = Norms()
-"""Of a network that is trained by itself."""
+"""The norms of a network that is trained by itself."""
 
 
 class AfterReLU(nn.Module):
-    """What begins with a ReLU, so that several may share one: see `suite.networks.dead_edges`."""
+    """An operation that begins with a ReLU, so that several may share one: see `suite.networks.dead_edges`."""
 
     begins = "relu"
 
@@ -146,7 +146,7 @@ class Chain(nn.Sequential):
 
 
 class Pool(nn.Module):
-    """What is shared as a whole among poolings of one kind and stride."""
+    """A pooling, which is shared as a whole among poolings of one kind and stride."""
 
     @property
     def begins(self) -> object:
@@ -296,7 +296,7 @@ def classifier(features: int, ends: Ends) -> nn.Module:
 
 
 def answer(x: Tensor, layer: nn.Module, head: str) -> Tensor:
-    """What a network gives out of its last feature map, shape (n, features, h, w), by the layer of `classifier`."""
+    """The output of a network for its last feature map, shape (n, features, h, w), by the layer of `classifier`."""
     given: Tensor = layer(x.mean(dim=(2, 3)) if head == "pooled" else x)
     return given
 

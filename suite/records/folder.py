@@ -29,7 +29,7 @@ RESULTS = (
     TRIALS, "leaderboard.csv", "winners.csv", "anytime.csv", "ledger.csv", "consistency.csv", "scores.csv",
     "predictors.csv",
 )  # fmt: skip
-"""What belongs to one spec."""
+"""The files that belong to one spec."""
 
 
 class Folder:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from suite.types import Cost, KendallError, Proxy, Trial
 
 CHARGED = ("search", "proxy", "full training")
-"""What a searcher pays for: its own training (supernets, controllers), candidates under a proxy, candidates in full."""
+"""The phases that a searcher pays for: supernets and controllers, candidates under a proxy, candidates in full."""
 PHASES = (*CHARGED, "predicted", "predictor", "measuring", "judging")
 """And beside it: rewards that a model gave for nothing, the fitting of predictors on this machine, latency and energy
 of candidates, the judge's training."""

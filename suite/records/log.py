@@ -82,7 +82,7 @@ class Log:
                 raise BadInput(f"{self.path}:{number}: not a line of this log: {what}; repair or move it") from None
 
     def answers(self, dataset: str, run: str, phase: str) -> list[Evaluation]:
-        """What it holds of a search, shortest training first."""
+        """Answers of a search that it holds, shortest training first."""
         held = self.known.get(f"{phase} {dataset} {run}", {})
         return sorted(
             (answer for of_one in held.values() for _, answer in of_one), key=lambda answer: answer.trial.epochs

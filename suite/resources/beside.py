@@ -67,7 +67,7 @@ class WithResources:
             self.evaluator.recall(evaluation)
 
     def __getattr__(self, name: str) -> Any:
-        """What else the evaluator has: stages, device ..."""
+        """Other attributes of the evaluator: stages, device ..."""
         if name == "evaluator":  # not there yet: a copy or a pickle being made
             raise AttributeError(name)
         return getattr(self.evaluator, name)

@@ -29,7 +29,7 @@ from suite.training.device import device_clock, device_name, energy_counter, pic
 from suite.types import JSON, BadInput, Cost, Unsupported
 
 METRICS = {"latency_ms": "ms for a batch", "energy_mj": "mJ an image", "peak_power_w": "W"}
-"""What can be measured, and its unit."""
+"""The metrics that can be measured, with their units."""
 POWER = ("energy_mj", "peak_power_w")
 """Those that need a power meter."""
 NOISY = 0.05
@@ -40,14 +40,14 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Setting:
-    """How to measure: all that a value depends on beside network and device.
+    """The protocol of measuring: all that a value depends on beside network and device.
 
     Raises:
         BadInput: A number is out of its range.
     """
 
     batch_size: int = 1
-    """Of a latency's forward pass."""
+    """Images in a forward pass whose latency is measured."""
     repeats: int = 50
     """Forward passes that a latency is the median of."""
     warm_up_s: float = 0.5
@@ -58,9 +58,9 @@ class Setting:
     energy_windows: int = 3
     energy_warm_up_s: float = 3.0
     idle_s: float = 3.0
-    """How long the idle power is averaged, once."""
+    """Seconds over which the idle power is averaged, once."""
     sample_hz: float = 50.0
-    """Of the power; at least 20."""
+    """Samples of the power a second; at least 20."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -73,7 +73,7 @@ class Setting:
 
 
 class PowerMeter(Protocol):
-    """What a board says of its own power."""
+    """A board's own meter of its power."""
 
     def watts(self) -> float:
         """The power that the device draws now [W]."""

@@ -1,4 +1,4 @@
-"""What a network takes beside training: size, latency, energy, peak power; from formulas, tables or measurement.
+"""Resources of a network beside training: size, latency, energy, peak power; from formulas, tables or measurement.
 
 `Resources` answers for an architecture under a proxy without training it. The same network always has the same
 value: a measured one is written down when it is first measured and read from there ever after. What cannot be run on
@@ -37,13 +37,13 @@ CALIBRATION_SAMPLES = 64
 
 @dataclass(frozen=True)
 class Reading:
-    """What one source says of one network."""
+    """The values that one source has of one network."""
 
     metrics: dict[str, float]
     reason: str = ""
     """Why a metric is infinite."""
     cost: Cost | None = None
-    """Of measuring it; None where nothing is measured."""
+    """Cost of measuring it; None where nothing is measured."""
     noisy: tuple[str, ...] = ()
     """Metrics that varied too much when they were measured."""
 
@@ -54,7 +54,7 @@ class Source(Protocol):
     names: tuple[str, ...]
 
     def of(self, arch: Architecture, proxy: Proxy) -> Reading:
-        """Of one network, by the names of `names`."""
+        """Values of one network, by the names of `names`."""
 
     def about(self) -> list[JSON]:
         """One entry a metric: name, unit, device, how, source."""
@@ -236,7 +236,7 @@ class Measured:
         return {"values": values, "reason": reason, "cost": paid, "noisy": []}
 
     def reading(self, row: JSON) -> Reading:
-        """What a line of the store says."""
+        """The reading that a line of the store holds."""
         cost = Cost(**row["cost"])
         values = row["values"] or dict.fromkeys(self.metrics.values(), math.inf)
         noisy = tuple(name for name, metric in self.metrics.items() if metric in row["noisy"])
@@ -279,7 +279,7 @@ class Store:
             self.read()
 
     def get(self, key: str) -> JSON | None:
-        """What is known of a network; the file may hold more by now."""
+        """The stored row of a network; the file may hold more by now."""
         return self.rows.get(key)
 
     def put(self, key: str, measure: Callable[[], JSON]) -> JSON:
@@ -325,7 +325,7 @@ class Store:
 
 
 class Lock:
-    """Of an open file, against other processes."""
+    """A lock of an open file against other processes."""
 
     def __init__(self, handle: int) -> None:
         self.handle = handle
@@ -385,7 +385,7 @@ class Resources:
     sources: Sequence[Source]
     file: Path | None = None
     costs: list[Cost] = field(default_factory=list)
-    """Of measuring: one for each network that was asked for here, in the order of asking."""
+    """Costs of measuring: one for each network that was asked for here, in the order of asking."""
     charged: set[tuple[int, Architecture, Proxy]] = field(default_factory=set)
     noisy: dict[str, int] = field(default_factory=dict)
     """Metric -> how many networks' values are noisy."""

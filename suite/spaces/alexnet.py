@@ -138,7 +138,7 @@ def pooled(side: int) -> int:
 
 
 def sides(proxy: Proxy) -> list[int]:
-    """Of the images in each convolution [pixels]."""
+    """Sides of the images in each convolution [pixels]."""
     found = [proxy.resolution]
     for number in range(1, LAYERS):
         found.append(pooled(found[-1]) if number <= POOLED else found[-1])

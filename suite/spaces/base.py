@@ -1,4 +1,4 @@
-"""What every search space can do: draw, mutate, list neighbours, count, read and write its text form."""
+"""The interface of every search space: draw, mutate, list neighbours, count, read and write its text form."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class SearchSpace(ABC):
 
     @functools.cached_property
     def _strides(self) -> tuple[int, ...]:
-        """What one more of each decision adds to `index`."""
+        """The step of `index` for one more of each decision."""
         return tuple(math.prod(self.decisions[place + 1 :]) for place in range(len(self.decisions)))
 
     def at(self, index: int) -> Architecture:

@@ -134,7 +134,7 @@ def depth(proxy: Proxy) -> int:
 
 
 def groups(proxy: Proxy) -> int:
-    """Of the 3x3: 4 at full width; under a narrower proxy as many as its narrowest growth can have."""
+    """Groups of the 3x3: 4 at full width; under a narrower proxy as many as its narrowest growth can have."""
     return min(GROUPS, max(1, math.floor(GROWTHS[0] * proxy.channels / CondenseNet.full.channels + 0.5)))
 
 

@@ -282,7 +282,7 @@ def depth(proxy: Proxy) -> int:
 
 
 def kind_of(place: Place) -> str:
-    """Of the cell that stands there."""
+    """The place of the cell that stands there."""
     return "reduce" if place.reduction else "normal"
 
 
@@ -317,7 +317,7 @@ def grouped(sizes: Sequence[int]) -> tuple[slice, ...]:
 
 
 class _Cells(SearchSpace):
-    """What the three spaces share: network, text form, counts."""
+    """The part that the three spaces share: network, text form, counts."""
 
     full = Proxy(epochs=600, channels=36, resolution=32)
     cells: int = 20
@@ -556,7 +556,7 @@ DARTS_V1 = Genotype(
     ),
     reduce_concat=ALL_NODES,
 )  # fmt: skip
-"""What DARTS of first order found."""
+"""The cells that DARTS of first order found."""
 DARTS_V2 = Genotype(
     normal=(
         ("sep_conv_3x3", 0), ("sep_conv_3x3", 1), ("sep_conv_3x3", 0), ("sep_conv_3x3", 1),
@@ -569,7 +569,7 @@ DARTS_V2 = Genotype(
     ),
     reduce_concat=ALL_NODES,
 )  # fmt: skip
-"""What DARTS of second order found."""
+"""The cells that DARTS of second order found."""
 ECONAS = Genotype(
     normal=(
         ("skip_connect", 0), ("skip_connect", 1), ("sep_conv_5x5", 2), ("dil_conv_3x3", 2),
@@ -582,4 +582,4 @@ ECONAS = Genotype(
     ),
     reduce_concat=(3, 4, 5),
 )  # fmt: skip
-"""What EcoNAS released, its outputs as written there; by its own rule they would be states 3, 5 and 4, 5."""
+"""The cells that EcoNAS released, its outputs as written there; by its own rule they would be states 3, 5 and 4, 5."""

@@ -37,10 +37,10 @@ WIDTH = 16
 """Base filters of the first block, and of the stem: `Proxy.channels` of a network of full width."""
 HEAD = 4 * BASE_FILTERS[-1]
 DECISIONS = ("op", "kernel", "se", "skip", "filters", "depth")
-"""Of each block, in this order."""
+"""The decisions of each block, in this order."""
 EXPANSIONS = {"sep": 1, "mb3": 3, "mb6": 6}
 SMALLEST_SIDE = 5
-"""Of which the third stride of 2 still takes something away: 5, 3, 2, 1."""
+"""Sides of which the third stride of 2 still takes something away: 5, 3, 2, 1."""
 
 
 class Layer(NamedTuple):
@@ -50,7 +50,7 @@ class Layer(NamedTuple):
     outputs: int
     stride: int
     skip: str
-    """What is really added to it; "none" where the shapes do not allow what the block asks."""
+    """The skip connection that it really has; "none" where the shapes do not allow what the block asks."""
 
 
 class Cost(NamedTuple):
@@ -138,7 +138,7 @@ class Block:
             inputs = outputs
 
     def cost(self, layer: Layer, side: int) -> Cost:
-        """Of one layer that gets images of `side` pixels."""
+        """Cost of one layer that gets images of `side` pixels."""
         area, pixels = self.kernel**2, halved(side, layer.stride) ** 2
         if self.op == "conv":
             hidden, weights = layer.outputs, area * layer.inputs * layer.outputs
@@ -181,7 +181,7 @@ class Encoding:
     head: int
     """Filters of the 1x1 behind."""
     dropout: float = 0.0
-    """Of what the classifier gets."""
+    """Channels that the classifier gets."""
     published: bool = False
     """Norms as released (momentum 0.99, epsilon 1e-3), not torch's."""
 
@@ -193,7 +193,7 @@ class Encoding:
         return [width(written, channels) for written in (self.stem, *(b.filters for b in self.blocks), self.head)]
 
     def layers(self, channels: int = WIDTH) -> list[list[Layer]]:
-        """Of each block, as it is built."""
+        """The layers of each block, as it is built."""
         widths = self.widths(channels)[:-1]
         return [list(block.built(*ends)) for block, ends in zip(self.blocks, pairwise(widths), strict=True)]
 
@@ -209,7 +209,7 @@ class Encoding:
         return total
 
     def frame(self, last: int, side: int, *, ends: Ends, channels: int) -> Cost:
-        """Of stem, of the head behind a block of `last` filters, and of the classifier."""
+        """Costs of the stem, of the head behind a block of `last` filters, and of the classifier."""
         first, *_, head = self.widths(channels)
         side = halved(side, self.stem_stride)
         end = reduce(halved, (block.stride for block in self.blocks), side)

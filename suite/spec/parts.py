@@ -46,7 +46,7 @@ class ProxyPart(Part):
     samples: float = Field(default=1.0, gt=0, le=1)
     cells: int | None = Field(default=None, ge=1)
     task: str | None = None
-    """What networks are asked, one of `suite.tasks.TASKS`; None: the board's own task."""
+    """Task that networks are trained for, one of `suite.tasks.TASKS`; None: the board's own task."""
 
     _task = field_validator("task")(known_task)
 
@@ -84,7 +84,7 @@ class LivePart(Part):
     data: str | None = None
     """Folder of the images, if not in the usual places."""
     shards: list[int] | None = None
-    """Of CIFAR-10 in shards: which fifths of the training part; None: all that are there."""
+    """Shards of CIFAR-10: which fifths of the training part; None: all that are there."""
     test_shards: list[int] | None = None
     """Likewise of the test part, 1 or 2."""
     download: bool = False
@@ -119,14 +119,14 @@ class SurrogatePart(Part):
 
     kind: Literal["surrogate"]
     file: str
-    """What `kendall surrogate fit` wrote."""
+    """The file that `kendall surrogate fit` wrote."""
 
 
 EvaluatorPart = Annotated[TablePart | LivePart | SurrogatePart, Field(discriminator="kind")]
 
 
 class BudgetPart(Part):
-    """What each search may spend."""
+    """The limits of each search."""
 
     device_s: float | None = Field(default=None, gt=0)
     evaluations: int | None = Field(default=None, ge=1)
@@ -200,7 +200,7 @@ class ChoicePart(Part):
     steps: int = Field(default=64, ge=2, le=4096)
     """Number of values in a grid."""
     scale: Literal["log", "linear"] = "log"
-    """Of a grid: equal ratios or equal differences."""
+    """Spacing of a grid: equal ratios or equal differences."""
     when: dict[str, Value | list[Value]] = {}
     """Earlier choice = its values under which this one is active; empty: it always is."""
 
@@ -221,7 +221,7 @@ class ChoicePart(Part):
 
 
 class Common(WholeSpec):
-    """What runs and studies share."""
+    """The keys that specs of runs and studies share."""
 
     name: Name
     space: str
@@ -284,11 +284,11 @@ class SearcherPart(Part):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     name: str
     label: str = ""
-    """What its rows are called, where one searcher stands in a spec twice; empty: the name."""
+    """Name of its rows, where one searcher stands in a spec twice; empty: the name."""
     proxy: ProxyPart | None = None
-    """What its candidates, or its supernet, are trained under; None: as the spec says for all."""
+    """Proxy of its candidates, or of its supernet; None: as the spec says for all."""
     recipe: str | dict[str, Any] | None = None
-    """How its supernet is trained, if it has one; None: "darts_search"."""
+    """Recipe of its supernet, if it has one; None: "darts_search"."""
 
     @field_validator("name")
     @classmethod
@@ -305,7 +305,7 @@ class SearcherPart(Part):
 
     @property
     def row(self) -> str:
-        """What its rows are called."""
+        """The name of its rows."""
         return self.label or self.name
 
 
@@ -318,13 +318,13 @@ class ResourcePart(Part):
     label: str | None = None
     """Put before the metrics' names, where two sources have the same."""
     table: str | None = None
-    """Of kind table: a name of `kendall list`, or a converted table's file."""
+    """Source of kind table: a name of `kendall list`, or a converted table's file."""
     file: str | None = None
     """Where the benchmark's own file lies."""
     dataset: str | None = None
     """The table's, if another than the run's."""
     device: str | None = None
-    """Of the table's; or to measure on: "auto", "cpu", "cuda"."""
+    """One of the table's devices; or the device to measure on: "auto", "cpu", "cuda"."""
     cpu_threads: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
     """Images a batch when latency is measured."""
@@ -333,13 +333,13 @@ class ResourcePart(Part):
     warm_up_s: float | None = Field(default=None, ge=0)
     """Seconds of forward passes before latency is measured."""
     energy_batch_size: int | None = Field(default=None, ge=1)
-    """Of measured energy and power, as are the numbers below."""
+    """Images a batch when energy and power are measured; the numbers below are of the same."""
     energy_s: float | None = Field(default=None, ge=0)
     """Length of a window in which energy is measured [s]."""
     energy_windows: int | None = Field(default=None, ge=1)
     energy_warm_up_s: float | None = Field(default=None, ge=0)
     idle_s: float | None = Field(default=None, ge=0)
-    """How long the idle power is averaged, once."""
+    """Seconds over which the idle power is averaged, once."""
     sample_hz: float | None = Field(default=None, ge=20)
 
 
@@ -352,7 +352,7 @@ class ArchitecturesPart(Part):
     quick: str | None = None
     """A quick score by which the `count` networks are drawn in strata, so that the top is there."""
     strata: int = Field(default=4, ge=2, le=10)
-    """How many: the best half of the best half of ..., each with as many networks."""
+    """Number of strata: the best half of the best half of ..., each with as many networks."""
     pool: int | None = Field(default=None, ge=10)
     """Networks that are scored; None: 20 for each one drawn, or all there are."""
 
@@ -371,7 +371,7 @@ class StudyProxyPart(Part):
     samples: Shares = [1.0]
     cells: Ints | None = None
     task: str | None = None
-    """What networks are asked; None: the board's own task."""
+    """Task that networks are trained for; None: the board's own task."""
     stages: Ints | None = None
     """Epochs of each training at which it is read too; those beyond its schedule are left out."""
     econas: list[str] | None = None
@@ -399,7 +399,7 @@ class StudyProxyPart(Part):
 
 
 class LevelsPart(Part):
-    """What the levels of EcoNAS's notation mean here, level 0 first."""
+    """Meaning of the levels of EcoNAS's notation, level 0 first."""
 
     channels: Ints | None = None
     resolution: Ints | None = None

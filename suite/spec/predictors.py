@@ -19,7 +19,7 @@ class DataPart(Part):
     file: str | None = None
     """Where the benchmark's own file lies, if its package does not ship it."""
     datasets: list[str] | None = None
-    """Of the table's; None: all."""
+    """Data sets of the table; None: all."""
     split: Literal["valid", "test"] = "valid"
     epochs: int | None = Field(default=None, ge=1)
     """The training that is predicted; None: the table's longest."""
@@ -47,7 +47,7 @@ class PredictorPart(Part):
     datasets: list[str] | None = None
     """Where it takes part; None: everywhere."""
     label: str = ""
-    """What its rows are called, where one predictor stands in a spec twice; empty: the name."""
+    """Name of its rows, where one predictor stands in a spec twice; empty: the name."""
 
     @field_validator("name")
     @classmethod
@@ -74,7 +74,7 @@ class DevicesPart(Part):
     """The data set whose networks were measured."""
     metric: Literal["latency_ms", "energy_mj"] = "latency_ms"
     devices: list[str] | None = None
-    """Of the table's; None: all that know the metric."""
+    """Devices of the table; None: all that know the metric."""
 
 
 class TransferPart(Part):

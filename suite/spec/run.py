@@ -23,7 +23,7 @@ class RunSpec(Common):
     """Number of searches of each searcher, one a seed."""
     budget: BudgetPart
     proxy: ProxyPart | None = None
-    """What candidates are trained under; None: the full setting."""
+    """Proxy that candidates are trained under; None: the full setting."""
     workers: int = Field(default=1, ge=1)
     """Trials of a search in flight."""
     parallel: int = Field(default=1, ge=1, exclude=True)

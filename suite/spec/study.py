@@ -31,7 +31,7 @@ class StudySpec(Common):
     judge: TablePart | None = None
     """A published table whose full trainings live proxies are compared with; None: they are trained."""
     truth: Literal["judge", "validation"] = "judge"
-    """What proxies are compared with; "validation": what a search sees of full training on a table."""
+    """The truth that proxies are compared with; "validation": what a search sees of full training on a table."""
     reference: str | None = None
     """The proxy that all others are compared with; None: all pairs."""
     reach: list[Annotated[float, Field(gt=-1, lt=1)]] | None = None

@@ -37,13 +37,13 @@ MIXED = "transfer"
 
 @dataclass(frozen=True)
 class Device:
-    """What all networks of a space take on one device."""
+    """The latency or energy of all networks of a space on one device."""
 
     name: str
     table: str
     space: SearchSpace
     values: Floats
-    """Of each network by `index` [ms or mJ]; nan where the device cannot run it."""
+    """Value of each network by `index` [ms or mJ]; nan where the device cannot run it."""
     fingerprint: str
 
 
@@ -155,7 +155,7 @@ class Study:
             yield rows
 
     def row(self, device: Device, predictor: str, n: int, k: int, mean: Floats, held: Sequence[int]) -> Row:
-        """What a predictor is worth on networks that it did not see."""
+        """The quality of a predictor on networks that it did not see."""
         truth = device.values[held]
         return {
             "device": device.name, "predictor": predictor, "n": n, "split": k,

@@ -1,4 +1,4 @@
-"""What a study trains, in which order, and what that costs: known before it starts.
+"""The plan of a study, its trainings, their order and their cost: known before it starts.
 
 A run is one training schedule. Every stage that is asked of it is read off its curve, so it is trained once, to its
 end; the same number of epochs as a schedule of its own is another run, and another proxy.
@@ -36,7 +36,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to do on one problem."""
+    """The work of a study on one problem."""
 
     runs: tuple[Schedule, ...]
     """The training schedules, cheapest first by theory."""
@@ -108,7 +108,7 @@ def expanded(part: StudyProxyPart, problem: Problem, table: Levels) -> list[Prox
 
 
 def known_levels(spec: StudySpec, problem: Problem) -> Levels:
-    """Of EcoNAS's notation: the space's, or the spec's own."""
+    """Levels of EcoNAS's notation: the space's, or the spec's own."""
     table = levels(problem.space, problem.side)
     own = spec.levels
     if own is None:
@@ -125,7 +125,7 @@ def relative_cost(proxy: Proxy, problem: Problem) -> float:
 
 
 def name_of(proxy: Proxy, stage: int) -> str:
-    """How results call a stage: "e12 c8 r16 s1", "3 of e12 c8 r16 s1"."""
+    """The name of a stage in results: "e12 c8 r16 s1", "3 of e12 c8 r16 s1"."""
     return str(proxy) if stage == proxy.epochs else f"{stage} of {proxy}"
 
 
@@ -190,7 +190,7 @@ def _check_reference(
 
 
 def plan(spec: StudySpec, problem: Problem, archs: Sequence[Architecture]) -> Plan:
-    """What there is to do, checked."""
+    """The work of a study on one problem, checked."""
     if len(archs) > MOST:
         raise BadInput(
             f"architectures: a study takes at most {MOST:,} networks, not {len(archs):,}; draw some with count"
@@ -227,7 +227,7 @@ def shortened(stages: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class Price:
-    """What a study will cost on one problem, as far as it can be known before."""
+    """The estimated cost of a study on one problem, as far as it can be known before."""
 
     trainings: int
     device_s: float

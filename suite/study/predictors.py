@@ -49,7 +49,7 @@ class Known:
     space: SearchSpace
     archs: list[Architecture]
     errors: Floats
-    """Of each network [%]; inf for a failed training."""
+    """Error of each network [%]; inf for a failed training."""
     classes: npt.NDArray[np.intp]
     """Isomorphic networks share a number."""
     cheap: Mapping[str, Mapping[Architecture, float]] = field(default_factory=dict)
@@ -112,7 +112,7 @@ def errors_of(table: Table, dataset: str, split: str, epochs: int | None) -> tup
 
 
 def label_of(part: PredictorPart) -> str:
-    """What its rows are called."""
+    """The name of its rows."""
     return part.label or part.name
 
 

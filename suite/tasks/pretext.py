@@ -117,7 +117,7 @@ class Jigsaw(ImageTask):
 
 
 def tile_side(side: int) -> int:
-    """Of a tile, for an image of this side [pixels].
+    """Side of a tile, for an image of this side [pixels].
 
     >>> tile_side(32)
     12

@@ -272,7 +272,7 @@ def built(searcher: GradientSearch, ends: Ends, seed: int) -> nn.Module:
 
 
 def chosen(supernet: Mixes, arch: Architecture) -> dict[str, float]:
-    """How many operations of a cell are `skip_connect`, how many `none`, where there are such operations."""
+    """Numbers of operations of a cell that are `skip_connect` and `none`, where there are such operations."""
     names = [supernet.options[option] for option in supernet.one_hot(arch).nonzero()[:, 1].tolist()]
     counted = {"skips": "skip_connect", "nones": "none"}
     return {word: float(names.count(name)) for word, name in counted.items() if name in supernet.options}

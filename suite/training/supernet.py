@@ -39,7 +39,7 @@ class Trained:
 
     supernet: Supernet
     cost: Cost
-    """Of the whole training, from the first epoch on, that of runs that were cut off too."""
+    """Cost of the whole training, from the first epoch on, that of runs that were cut off too."""
     curve: Sequence[Mapping[str, float]]
     """One entry an epoch: epoch, train_loss, train_error [%], lr, device_s."""
 

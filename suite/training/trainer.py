@@ -51,7 +51,7 @@ BACKWARD = 2
 
 @dataclass
 class Spent:
-    """What was spent between where a run was resumed and where it was evaluated."""
+    """Work and seconds between where a run was resumed and where it was evaluated."""
 
     trained: int = 0
     """Passes of one image forward and backward."""
@@ -246,7 +246,7 @@ class Trainer:
 
     @property
     def ends(self) -> Ends:
-        """What the board's own task asks of a network."""
+        """The inputs and outputs that the board's own task asks of a network."""
         return self.own.ends
 
     def train(self, trial: Trial, leg: Spent) -> tuple[dict[str, float], list[dict[str, float]]]:
@@ -401,7 +401,7 @@ class Trainer:
 
 
 def state(run: Run, leg: Spent) -> State:
-    """What goes into a checkpoint."""
+    """The state of a run, as a checkpoint holds it."""
     return {
         "network": run.network.state_dict(),
         "optimizer": run.optimizer.state_dict(),

@@ -70,7 +70,7 @@ def nwot(network: nn.Module, batch: Batch, loss: Loss) -> float:
 
 
 def jacov(network: nn.Module, batch: Batch, loss: Loss) -> float:
-    """How little correlated are the gradients of the summed logits in different images, from the eigenvalues."""
+    """Score of how little the gradients of the summed logits in different images correlate, from eigenvalues."""
     network.train().requires_grad_(False)
     images = inputs(batch).clone().requires_grad_()
     logits = network(images)
@@ -108,7 +108,7 @@ PASSES = {
 BASELINES = ("params", "macs", "random")
 """Scores that need no network: what any other has to beat."""
 PLAIN = Recipe()
-"""How images are prepared: as they are, as nothing is trained."""
+"""Preparation of the images: as they are, as nothing is trained."""
 KEPT = 8
 """Number of minibatches that are held in memory."""
 
@@ -125,7 +125,7 @@ def weights(network: nn.Module) -> list[Tensor]:
 
 
 def gradients(network: nn.Module, value: Tensor) -> Sequence[Tensor]:
-    """Of `value` in each of the `weights`, zeros where it does not depend on them."""
+    """Gradients of `value` in each of the `weights`, zeros where it does not depend on them."""
     return torch.autograd.grad(value, weights(network), materialize_grads=True)
 
 

@@ -1,4 +1,4 @@
-"""What kinds of workers that train share: their protocol, places, and the trainer that they are given."""
+"""The part that all kinds of training workers share: their protocol, places, and the trainer that they are given."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Place:
     shared: bool = True
     """Whether candidates share the device's time, as on a GPU; False: each has a core of its own."""
     name: str = ""
-    """What messages call it; empty: as torch does."""
+    """Name in messages; empty: as torch does."""
 
     def __post_init__(self) -> None:
         if self.slots is not None and not 1 <= self.slots <= PLACES:

@@ -23,7 +23,7 @@ PLACES = 64
 HEAD = struct.Struct("4d")
 """The clock's seconds and joules, and when and at which energy it was last moved."""
 ENTRY = struct.Struct("5d")
-"""Of a candidate: 1 while at work; the clock when its work began; what it was charged since it was asked."""
+"""The entry of a candidate: 1 while at work; the clock when its work began; what it was charged since it was asked."""
 
 
 class SharedClock:
@@ -85,12 +85,12 @@ class SharedClock:
         return seconds, joules
 
     def seconds(self) -> float:
-        """What the clock shows [s]."""
+        """The seconds that the clock shows."""
         with self.moved() as (seconds, _):
             return seconds
 
     def joules(self) -> float:
-        """What its counter of energy shows [J]."""
+        """The joules that its counter of energy shows."""
         with self.moved() as (_, joules):
             return joules
 

@@ -37,9 +37,9 @@ from suite.workers.device_clock import PLACES, SharedClock
 LEAVE_S = 10.0
 """For a process to write its checkpoint and leave [s]."""
 MEMORY_USED = 0.9
-"""Of the memory that is free once the first candidate is done, the share that candidates may take."""
+"""Share of the memory that is free once the first candidate is done that candidates may take."""
 CUDA_CONTEXT = 600 * 2**20
-"""What CUDA takes for a process beside its tensors [bytes]: an allowance, not measured."""
+"""Memory that CUDA takes for a process beside its tensors [bytes]: an allowance, not measured."""
 DEATHS_ALONE = 2
 """Deaths of its process, while nothing else trained, after which a training itself is blamed."""
 TRAINERS = 4
@@ -186,7 +186,7 @@ class Job:
 
 @dataclass
 class Lost:
-    """What was spent on a trial for nothing."""
+    """The seconds and joules that were lost on a trial."""
 
     seconds: float = 0.0
     joules: float = 0.0
@@ -579,7 +579,7 @@ class Site:
         return (worker.seconds, 0.0) if self.shares is None else self.shares.charged(worker.place)
 
     def measure(self, taken: int, free_memory: Callable[[str], int]) -> None:
-        """How many may be in flight: by what the first candidate took, of what is free after it [bytes]."""
+        """Set how many may be in flight: by what the first candidate took, of what is free after it [bytes]."""
         if not self.measured:
             self.measured = True
             fit = int(MEMORY_USED * free_memory(self.place.device) / max(1, taken))
@@ -742,7 +742,7 @@ def device_of(place: Place) -> torch.device:
 
 
 def memory_left(device: str) -> int:
-    """What is free of a device's memory; of a CPU, of the machine's [bytes]."""
+    """The free memory of a device; of a CPU, of the machine's [bytes]."""
     if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     lines = Path("/proc/meminfo").read_text().splitlines()
@@ -779,12 +779,12 @@ def pack(data: ImageData, path: Path, *, test: bool) -> None:
 
 
 def leave(number: int, _: object) -> None:
-    """What SIGTERM does: a training under way writes its checkpoint."""
+    """Leave on SIGTERM: a training under way writes its checkpoint."""
     raise SystemExit(128 + number)
 
 
 def work(pipe: Connection, space: Any, data: Path, device: str, clock: tuple[Path, int] | None) -> None:
-    """What a worker process does: answer trials until nobody asks any more."""
+    """The main loop of a worker process: answer trials until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asks decides
     signal.signal(signal.SIGTERM, leave)
     warnings.showwarning = lambda message, *_: print(f"kendall: warning: {message}", file=sys.stderr)  # noqa: T201

@@ -25,14 +25,14 @@ from numba.extending import intrinsic
 from suite.machine_code import compiled
 
 VERSION = f"2, numba {numba.__version__}"
-"""Of the arithmetic: a run is gone on with under the same only."""
+"""Version of the arithmetic: a run is gone on with under the same only."""
 LANES = 16
 """Images of a block: two vectors of AVX2, one of AVX-512."""
 WIDE = 8 if binding.get_host_cpu_features().get("avx512f") else 4
 """Output channels that a convolution makes at once, by how many registers there are. Each is a sum of its own, so the
 bits are the same."""
 EPSILON, MOMENTUM = 1e-5, 0.1
-"""Of batch norms, as torch's."""
+"""Epsilon of batch norms, as torch has it."""
 
 COPY, RELU, CONV, WEIGHTS, PACK, NORM, SHIFT, POOL, HALVE, ZERO = range(10)
 NORM_BACK, SHIFT_BACK, HALVE_BACK, RELU_BACK = range(10, 14)
@@ -173,7 +173,7 @@ _grad31, _grad34 = _gradient_tile(3, 1), _gradient_tile(3, 4)
 
 
 OPTIONS: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
-"""Of numba: NaN stays NaN."""
+"""Liberties that numba may take: NaN stays NaN."""
 
 
 def whole(function: Callable[..., Any]) -> Any:

@@ -54,7 +54,7 @@ class Value:
     learns: bool = True
     """Whether anything before it has weights that its gradient can reach."""
     kernel: int = 0
-    """Of the convolution that made it; 0: something else did."""
+    """Number of the convolution that made it; 0: something else did."""
     gradient: int | None = None
     """Where, once something has arrived there."""
 
@@ -357,7 +357,7 @@ class Program:
         return inside, padded(inside.at, x)
 
     def convolution(self, layout: Layout, x: Value, conv: nn.Conv2d, *, into: Value | None = None) -> Value:
-        """What `conv` makes of `x`, which lies in `layout`; added to `into`, if that is given."""
+        """Write the convolution of `x`, which lies in `layout`; added to `into`, if that is given."""
         kernel, stride, outputs = conv.kernel_size[0], conv.stride[0], conv.out_channels
         rows, columns = x.rows // stride, x.columns // stride
         made = Value(0, outputs, rows, columns, kernel=kernel) if into is None else into
