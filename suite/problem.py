@@ -55,6 +55,16 @@ class Problem(Protocol):
     free_judge: bool
     """Whether the judge looks its answers up, so that every incumbent of a search can be judged."""
 
+    @property
+    def published(self) -> Published | None:
+        """The published table that answers or judges; None: there is none."""
+        ...
+
+    @property
+    def training(self) -> Trained | None:
+        """The problem as one that trains networks; None: nothing is trained."""
+        ...
+
     def check(self, proxy: Proxy) -> None:
         """Raises Unsupported if no network can be asked under `proxy` here."""
         ...
@@ -143,6 +153,8 @@ class AnswersAtOnce:
     """The part that problems share whose answers are looked up: no weights, no processes, nothing kept."""
 
     simulated = free_judge = True
+    published: Published | None = None
+    training: Trained | None = None
     dataset: str
     name: str
 
@@ -208,6 +220,7 @@ class Published(AnswersAtOnce):
         self.judging.stages(self.full)
         self.name, self.judge = self.judging.name, self.judging.judge
         self.fingerprint, self.device = self.table.fingerprint, self.judging.device
+        self.published = self
 
     def check(self, proxy: Proxy) -> None:
         """Refuse a proxy that the table does not hold."""
@@ -283,6 +296,16 @@ class Trained:
         self.name, self.fingerprint = "live", self.data.fingerprint
         self.judging = self.evaluator("judge", self.stage_folder(JUDGE))
         self.device = self.judging.device
+
+    @property
+    def published(self) -> Published | None:
+        """None: its own judge trains, too."""
+        return None
+
+    @property
+    def training(self) -> Trained:
+        """This problem itself."""
+        return self
 
     def check(self, proxy: Proxy) -> None:
         """Its networks can be built, and the images suffice."""
@@ -405,6 +428,11 @@ class TrainedThenLookedUp(Trained):
         super().__init__(part, space, dataset, full, base, checkpoints)
         self.full, self.judge = self.table.full, f"{self.table.judge} of {self.table.name}"
         self.fingerprint += f" judged by {self.table.fingerprint}"
+
+    @property
+    def published(self) -> Published:
+        """The table that judges."""
+        return self.table
 
     def judge_view(self) -> Evaluator:
         """A fresh evaluator that gives the table's answers."""

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from suite.evaluators.recorded import Recorded
 from suite.evaluators.table import OTHER_SEEDS
-from suite.problem import Problem, Published, Trained, TrainedThenLookedUp
+from suite.problem import Problem, Published, Trained
 from suite.records.log import Log
 from suite.spec.study import StudySpec
 from suite.study.networks import Quick
 from suite.study.plan import PROBES, Plan, Price, Schedule, name_of, plan
-from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial
+from suite.types import Architecture, BadInput, Evaluation, Proxy, Trial, Unsupported
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -100,19 +100,29 @@ def conduct(
         Unsupported: The space or table cannot serve a proxy; nothing was trained.
     """
     todo = plan(spec, problem, archs)
-    if isinstance(problem, Published):
-        study = looked_up(problem, todo, tuple(archs), tick)
+    if problem.training is not None:
+        assert log is not None
+        study = trained(spec, problem.training, todo, tuple(archs), log, tick)
+    else:
+        study = looked_up(table_of(problem), todo, tuple(archs), tick)
         if spec.truth == "validation":
             study = replace(study, judged=study.full.errors, judge="validation")
-    else:
-        assert isinstance(problem, Trained)
-        assert log is not None
-        study = trained(spec, problem, todo, tuple(archs), log, tick)
     more = [*baselines(spec, study), *published(spec, study, base)]
     return replace(study, rankings=(*study.rankings, *more))
 
 
 # --- tables
+
+
+def table_of(problem: Problem) -> Published:
+    """The table of a problem that trains nothing.
+
+    Raises:
+        Unsupported: It is a surrogate.
+    """
+    if problem.published is None:
+        raise Unsupported(f"{problem.name}: a study compares trainings, and a surrogate has none; study its table")
+    return problem.published
 
 
 def looked_up(problem: Published, todo: Plan, archs: tuple[Architecture, ...], tick: Callable[[], None]) -> Study:
@@ -220,9 +230,9 @@ def trained(
         seeds = todo.seeds(run, problem.full)
         mine, rest = rest[: len(seeds)], rest[len(seeds) :]
         rankings += read(run, mine, seeds, tse=spec.tse)
-    if isinstance(problem, TrainedThenLookedUp):
+    if problem.published is not None:
         index = np.array([problem.space.index(arch) for arch in archs])
-        full, judged, sizes = in_full(problem.table, archs, index, todo.full_seeds, tick)
+        full, judged, sizes = in_full(problem.published, archs, index, todo.full_seeds, tick)
         unknown = np.full_like(full.device_s, math.nan)  # seconds of another clock
         full = replace(full, device_s=unknown, energy_j=np.zeros(0))
         return Study(problem, archs, todo, tuple(rankings), full, judged, sizes, problem.judge)
@@ -346,28 +356,29 @@ def quick_score(spec: StudySpec, problem: Problem) -> Quick | None:
     name = spec.architectures.quick
     if name is None:
         return None
-    if name in ("params", "macs") and isinstance(problem, Trained):
+    training = problem.training
+    if name in ("params", "macs") and training is not None:
         size = getattr(problem.space, name)
 
         def of_formula(archs: Sequence[Architecture]) -> list[float]:
             return [float(size(arch, problem.full, ends=problem.ends)) for arch in archs]
 
         return of_formula
-    if isinstance(problem, Published):
-        held = dict(problem.searching.answers(problem.full, problem.full.epochs).objectives)
+    if training is None:
+        table = table_of(problem)
+        held = dict(table.searching.answers(problem.full, problem.full.epochs).objectives)
         if name not in held:
             raise BadInput(f"architectures: {problem.name} knows no {name}; draw without quick")
         column = held[name]
 
         def of_table(archs: Sequence[Architecture]) -> list[float]:
-            rows = problem.table.rows(np.array([problem.space.index(arch) for arch in archs]))
+            rows = table.table.rows(np.array([problem.space.index(arch) for arch in archs]))
             return [float(value) for value in column[rows, 0]]
 
         return of_table
-    assert isinstance(problem, Trained)
     from suite.evaluators.zero_cost import ZeroCostEvaluator
 
-    scorer = ZeroCostEvaluator(problem.space, problem.data, score=name, device=problem.part.first_device)
+    scorer = ZeroCostEvaluator(problem.space, training.data, score=name, device=training.part.first_device)
 
     def of_images(archs: Sequence[Architecture]) -> list[float]:
         trials = [Trial(arch, problem.full, seed=spec.seed0) for arch in archs]
@@ -378,14 +389,19 @@ def quick_score(spec: StudySpec, problem: Problem) -> Quick | None:
 
 def price(spec: StudySpec, problem: Problem, archs: Sequence[Architecture]) -> Price:
     """The price of a study: a table's own seconds, or those of one epoch of each kind of network, timed now."""
+    if problem.training is not None:
+        return timed(spec, problem.training, archs)
     todo = plan(spec, problem, archs)
-    if isinstance(problem, Published):
-        study = looked_up(problem, todo, tuple(archs), lambda: None)
-        ends = [one for one in study.rankings if one.kind == SCHEDULE]
-        full = len(todo.full_seeds) * float(study.full.device_s.sum())
-        return Price(todo.trainings, full + sum(float(one.device_s.sum()) for one in ends), math.nan,
-                     f"simulated, of {problem.device}")  # fmt: skip
-    assert isinstance(problem, Trained)
+    study = looked_up(table_of(problem), todo, tuple(archs), lambda: None)
+    ends = [one for one in study.rankings if one.kind == SCHEDULE]
+    full = len(todo.full_seeds) * float(study.full.device_s.sum())
+    total_s = full + sum(float(one.device_s.sum()) for one in ends)
+    return Price(todo.trainings, total_s, math.nan, f"simulated, of {problem.device}")
+
+
+def timed(spec: StudySpec, problem: Trained, archs: Sequence[Architecture]) -> Price:
+    """The price by one epoch of each kind of network, trained now."""
+    todo = plan(spec, problem, archs)
     images, valid = len(problem.data.train_labels), len(problem.data.valid_labels)
     test = len(problem.data.test_labels)
     probe = [archs[i * len(archs) // PROBES] for i in range(min(PROBES, len(archs)))]

@@ -11,9 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from suite.problem import Problem, Published
+from suite.problem import Problem
 from suite.proxies import Levels, levels, parse, theoretical_acceleration
-from suite.spec.parts import LivePart, StudyProxyPart
+from suite.spec.parts import StudyProxyPart
 from suite.spec.study import StudySpec
 from suite.types import Architecture, BadInput, Proxy, Unsupported, nearest
 
@@ -156,9 +156,9 @@ def scores(spec: StudySpec, problem: Problem) -> tuple[tuple[str, ...], tuple[st
         for name in others:
             if name not in SCORES:
                 raise BadInput(f"scores: no score {name!r}: {nearest(name, [*BASELINES, *SCORES])}")
-        if not isinstance(spec.evaluator, LivePart):
+        if problem.training is None:
             raise Unsupported(
-                f"scores: {others[0]} looks at images, and {problem.name} has none; leave it away, or give published "
+                f"scores: {others[0]} looks at images, and {problem.name} has none; remove it, or give published "
                 "scores as score_file"
             )
     return others, baselines
@@ -174,7 +174,7 @@ def check(spec: StudySpec, problem: Problem) -> None:
 
         if quick not in SCORES:
             raise BadInput(f"architectures: no quick score {quick!r}: {nearest(quick, ['params', 'macs', *SCORES])}")
-        if isinstance(problem, Published):
+        if problem.training is None:
             raise Unsupported(f"architectures: {quick} looks at images, and a table has none; use params or macs")
 
 
@@ -205,8 +205,9 @@ def held(problems: Sequence[Problem]) -> list[Architecture] | None:
     """The networks that all tables hold; None: all of the space."""
     found = None
     for problem in problems:
-        if isinstance(problem, Published) and problem.table.places is not None:
-            mine = [problem.space.at(int(place)) for place in problem.table.places]
+        table = None if problem.published is None or problem.training is not None else problem.published.table
+        if table is not None and table.places is not None:
+            mine = [problem.space.at(int(place)) for place in table.places]
             shared = set(mine)
             found = mine if found is None else [arch for arch in found if arch in shared]
     return found
