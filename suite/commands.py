@@ -12,11 +12,10 @@ from typing import TypeAlias
 from suite import study
 from suite.comparison import board as leaderboard
 from suite.comparison.searches import Comparison, Outcome
-from suite.problem import Arena, arena
+from suite.problem import Problem, problem_of
 from suite.records.environment import cpu, environment
 from suite.records.folder import TRIALS, Folder, Row
 from suite.records.log import Log
-from suite.spaces import SPACES
 from suite.spec.parts import Common
 from suite.spec.predictors import PredictorsSpec
 from suite.spec.run import RunSpec
@@ -43,9 +42,9 @@ def run(
         BadInput: The spec, the data or the folder is wrong.
         Unsupported: The table or space cannot serve the spec.
     """
-    arenas = open_arenas(spec, base, out)
+    problems = open_problems(spec, base, out)
     with tempfile.TemporaryDirectory(prefix="kendall-") as scratch:  # nothing is written to `out` before all is checked
-        for each in arenas:
+        for each in problems:
             Comparison(spec, each, base=base, out=Path(scratch)).check()
     board: list[Row] = []
     winners: list[Row] = []
@@ -56,9 +55,9 @@ def run(
     predictions: list[Row] = []
     goal = spec.aim
     with Folder(out, spec.resolved(), resume=resume) as folder:
-        folder.describe(where(arenas, command))
-        with Log(out / TRIALS, SPACES[spec.space]) as log:
-            for each in arenas:
+        folder.describe(where(problems, command))
+        with Log(out / TRIALS, spec.search_space()) as log:
+            for each in problems:
                 outcomes: dict[str, list[Outcome]] = {}
                 with progress(f"searches on {each.dataset}", len(spec.searchers) * spec.seeds) as tick:
                     for outcome in Comparison(spec, each, base=base, out=out).outcomes(log):
@@ -109,16 +108,16 @@ def conduct(
         BadInput: The spec, the data or the folder is wrong.
         Unsupported: The table or space cannot serve the spec.
     """
-    arenas, archs = prepared(spec, base, out)
-    space, findings = SPACES[spec.space], study.Findings(spec, command)
+    problems, archs = prepared(spec, base, out)
+    space, findings = spec.search_space(), study.Findings(spec, command)
     with Folder(out, spec.resolved(), resume=resume) as folder:
-        folder.describe(where(arenas, command))
+        folder.describe(where(problems, command))
         if announce is not None:
-            for line in priced(spec, arenas, archs):
+            for line in priced(spec, problems, archs):
                 announce(line)
         with contextlib.ExitStack() as held:
-            log = None if all(each.simulated for each in arenas) else held.enter_context(Log(out / TRIALS, space))
-            for each in arenas:
+            log = None if all(each.simulated for each in problems) else held.enter_context(Log(out / TRIALS, space))
+            for each in problems:
                 with progress(f"trainings on {each.dataset}", study.answers_due(spec, each, archs)) as tick:
                     done = study.conduct(spec, each, archs, log, tick, base)
                 with progress(f"statistics on {each.dataset}", 1) as tick:
@@ -137,24 +136,24 @@ def planned(spec: StudySpec, *, base: Path) -> list[str]:
         BadInput, Unsupported: As `conduct`.
     """
     with tempfile.TemporaryDirectory(prefix="kendall-") as scratch:
-        arenas, archs = prepared(spec, base, Path(scratch))
-        return list(priced(spec, arenas, archs))
+        problems, archs = prepared(spec, base, Path(scratch))
+        return list(priced(spec, problems, archs))
 
 
-def prepared(spec: StudySpec, base: Path, out: Path) -> tuple[list[Arena], tuple[Architecture, ...]]:
+def prepared(spec: StudySpec, base: Path, out: Path) -> tuple[list[Problem], tuple[Architecture, ...]]:
     """A study's data sets and networks, checked."""
-    space, part = SPACES[spec.space], spec.architectures
+    space, part = spec.search_space(), spec.architectures
     early = study.architectures(spec, space, base) if part.quick is None and not part.all else ()
-    arenas = open_arenas(spec, base, out)
-    for each in arenas:
+    problems = open_problems(spec, base, out)
+    for each in problems:
         study.check(spec, each)
-    held = study.held(arenas) if part.all else None
-    return arenas, early or study.architectures(spec, space, base, study.quick_score(spec, arenas[0]), held)
+    held = study.held(problems) if part.all else None
+    return problems, early or study.architectures(spec, space, base, study.quick_score(spec, problems[0]), held)
 
 
-def priced(spec: StudySpec, arenas: list[Arena], archs: tuple[Architecture, ...]) -> Iterator[str]:
+def priced(spec: StudySpec, problems: list[Problem], archs: tuple[Architecture, ...]) -> Iterator[str]:
     """A line a data set."""
-    for each in arenas:
+    for each in problems:
         yield f"{each.dataset}: {len(archs):,} networks, {study.price(spec, each, archs)}"
 
 
@@ -251,13 +250,13 @@ def survive(
     return out
 
 
-def open_arenas(spec: Common, base: Path, out: Path) -> list[Arena]:
+def open_problems(spec: Common, base: Path, out: Path) -> list[Problem]:
     """All data sets at hand before anything starts."""
-    return [arena(spec, dataset, base=base, checkpoints=out / "checkpoints") for dataset in spec.datasets]
+    return [problem_of(spec, dataset, base=base, checkpoints=out / "checkpoints") for dataset in spec.datasets]
 
 
-def where(arenas: list[Arena], command: str) -> JSON:
+def where(problems: list[Problem], command: str) -> JSON:
     """Where and on what this runs."""
-    devices = " + ".join(dict.fromkeys(each.device for each in arenas))
-    data = {f"{each.name} {each.dataset}": each.fingerprint for each in arenas}
+    devices = " + ".join(dict.fromkeys(each.device for each in problems))
+    data = {f"{each.name} {each.dataset}": each.fingerprint for each in problems}
     return environment(command=command, device=devices, data=data)

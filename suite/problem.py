@@ -29,7 +29,7 @@ JUDGE = "/judge"
 """Whose trainings are kept beside those of searches, none of which has this name."""
 
 
-class Arena(Protocol):
+class Problem(Protocol):
     """A space and a data set, with answers for the search and for the judge kept apart."""
 
     space: SearchSpace
@@ -111,7 +111,7 @@ class Arena(Protocol):
         ...
 
 
-class TableArena:
+class Published:
     """A published table: the search sees validation, the judge the rest."""
 
     simulated = free_judge = True
@@ -192,7 +192,7 @@ class TableArena:
         return self.searching.stages(proxy)
 
 
-class LiveArena:
+class Trained:
     """Networks trained on images: the search sees the held-out validation split, the judge the test set."""
 
     judge = "test"
@@ -293,7 +293,7 @@ class LiveArena:
     def evaluator(
         self, view: Literal["search", "judge"], checkpoints: Path | None, pool: KnowledgePool | None = None
     ) -> LiveEvaluator:
-        """Trainings under the arena's recipe."""
+        """Trainings under the problem's recipe."""
         return self.view(
             self.space, self.data, recipe=self.recipe, device=self.part.device, view=view,
             checkpoints=checkpoints, workers=self.part.processes or None, full=self.full, pool=pool,
@@ -316,7 +316,7 @@ class LiveArena:
         return None
 
 
-class LookedUpArena(LiveArena):
+class TrainedThenLookedUp(Trained):
     """Networks trained on images, the winner looked up in a published table at its full training."""
 
     free_judge = True
@@ -325,7 +325,7 @@ class LookedUpArena(LiveArena):
         self, part: LivePart, judge: TablePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path,
         checkpoints: Path | None,
     ) -> None:  # fmt: skip
-        self.table = TableArena(judge, space, dataset, full, base)
+        self.table = Published(judge, space, dataset, full, base)
         super().__init__(part, space, dataset, full, base, checkpoints)
         self.full, self.judge = self.table.full, f"{self.table.judge} of {self.table.name}"
         self.fingerprint += f" judged by {self.table.fingerprint}"
@@ -338,12 +338,16 @@ class LookedUpArena(LiveArena):
         """As the table has it."""
         return self.table.judge_error(answer)
 
+    def full_runs(self, arch: Architecture) -> int:  # type: ignore[override]
+        """What the table holds."""
+        return self.table.full_runs(arch)
+
     def optimum(self, seed: int) -> float:
         """The best in the table."""
         return self.table.optimum(seed)
 
 
-class SurrogateArena:
+class Predicted:
     """A surrogate benchmark: the search sees draws, the judge the mean of the full training."""
 
     judge = "surrogate, mean"
@@ -427,18 +431,18 @@ class SurrogateArena:
         return tuple(sorted(setting.stage for setting in self.benchmark.settings if setting.proxy == proxy))
 
 
-def arena(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -> Arena:
-    """The arena of one data set of a spec; relative paths are looked up from `base` first.
+def problem_of(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -> Problem:
+    """The problem of one data set of a spec; relative paths are looked up from `base` first.
 
     Raises:
         BadInput: Data are missing or damaged.
         Unsupported: The table or space cannot serve the spec.
     """
-    space, judge = SPACES[spec.space], getattr(spec, "judge", None)
+    space, judge = spec.search_space(), getattr(spec, "judge", None)
     if isinstance(spec.evaluator, TablePart):
-        return TableArena(spec.evaluator, space, dataset, spec.full, base)
+        return Published(spec.evaluator, space, dataset, spec.full, base)
     if isinstance(spec.evaluator, SurrogatePart):
-        return SurrogateArena(spec.evaluator, space, dataset, spec.full, base)
+        return Predicted(spec.evaluator, space, dataset, spec.full, base)
     if judge is not None:
-        return LookedUpArena(spec.evaluator, judge, space, dataset, spec.full, base, checkpoints)
-    return LiveArena(spec.evaluator, space, dataset, spec.full, base, checkpoints)
+        return TrainedThenLookedUp(spec.evaluator, judge, space, dataset, spec.full, base, checkpoints)
+    return Trained(spec.evaluator, space, dataset, spec.full, base, checkpoints)

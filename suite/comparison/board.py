@@ -10,7 +10,7 @@ import numpy as np
 
 from suite.comparison.searches import Outcome
 from suite.pareto import corner, hypervolume
-from suite.problem import Arena
+from suite.problem import Problem
 from suite.records.folder import Row
 from suite.records.ledger import Ledger, gpu_days
 from suite.types import Goal
@@ -63,7 +63,7 @@ def student(values: Sequence[float], level: float = 0.95) -> tuple[float, float,
     return mean, mean - half, mean + half, std
 
 
-def leaderboard_row(outcomes: Sequence[Outcome], arena: Arena, command: str) -> Row:
+def leaderboard_row(outcomes: Sequence[Outcome], problem: Problem, command: str) -> Row:
     """One searcher's line; means are over the searches that have a winner, and the note says how many have none."""
     winners = [(outcome, outcome.best, outcome.last) for outcome in outcomes if outcome.best and outcome.last]
     mean, low, high, std = student([o.judge_error for o, _, _ in winners]) if winners else (math.inf, *[math.nan] * 3)
@@ -78,10 +78,10 @@ def leaderboard_row(outcomes: Sequence[Outcome], arena: Arena, command: str) -> 
 
     return {
         "searcher": outcomes[0].searcher,
-        **place(arena),
-        "evaluator": arena.name,
+        **place(problem),
+        "evaluator": problem.name,
         "seeds": len(outcomes),
-        "judge": arena.judge,
+        "judge": problem.judge,
         "judge_error_mean": mean,
         "judge_error_low": low,
         "judge_error_high": high,
@@ -93,8 +93,8 @@ def leaderboard_row(outcomes: Sequence[Outcome], arena: Arena, command: str) -> 
         "evaluations": float(np.mean([outcome.last.evaluations if outcome.last else 0 for outcome in outcomes])),
         "search_device_s": float(np.mean(spent)),
         "gpu_days": gpu_days(float(np.mean(spent))),
-        "clock": total.clock or ("simulated" if arena.simulated else "measured"),
-        "device": total.device or arena.device,
+        "clock": total.clock or ("simulated" if problem.simulated else "measured"),
+        "device": total.device or problem.device,
         "options": ", ".join(f"{key}={value}" for key, value in flat(outcomes[0].part.options)),
         "note": "; ".join(note),
         "command": command,
@@ -136,17 +136,17 @@ def spread(numbers: Sequence[str]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def winner_rows(outcomes: Sequence[Outcome], arena: Arena) -> Iterator[Row]:
+def winner_rows(outcomes: Sequence[Outcome], problem: Problem) -> Iterator[Row]:
     """One line a search."""
     for outcome in outcomes:
         best, last = outcome.best, outcome.last
         metrics = best.metrics if best else {}
         yield {
             "searcher": outcome.searcher,
-            **place(arena),
-            "evaluator": arena.name,
+            **place(problem),
+            "evaluator": problem.name,
             "seed": outcome.seed,
-            "architecture": arena.space.text(best.trial.arch) if best else "",
+            "architecture": problem.space.text(best.trial.arch) if best else "",
             "val_error": metrics.get("val_error", math.nan),
             "judge_error": outcome.judge_error,
             "regret": outcome.regret,
@@ -157,20 +157,20 @@ def winner_rows(outcomes: Sequence[Outcome], arena: Arena) -> Iterator[Row]:
         }
 
 
-def front_rows(outcomes: Sequence[Outcome], arena: Arena, objectives: Sequence[str]) -> Iterator[Row]:
+def front_rows(outcomes: Sequence[Outcome], problem: Problem, objectives: Sequence[str]) -> Iterator[Row]:
     """One line a network on the front of a search, best first objective first."""
     for outcome in outcomes:
         for answer in outcome.last.front if outcome.last else ():
             yield {
                 "searcher": outcome.searcher,
-                **place(arena),
+                **place(problem),
                 "seed": outcome.seed,
-                "architecture": arena.space.text(answer.trial.arch),
+                "architecture": problem.space.text(answer.trial.arch),
                 **{name: answer.metrics[name] for name in objectives},
             }
 
 
-def hypervolume_rows(by_searcher: Mapping[str, Sequence[Outcome]], arena: Arena, goal: Goal) -> Iterator[Row]:
+def hypervolume_rows(by_searcher: Mapping[str, Sequence[Outcome]], problem: Problem, goal: Goal) -> Iterator[Row]:
     """One line a searcher: what its fronts dominate, up to one reference point for all; 0 without a front.
 
     The reference point is that of `suite.pareto.corner`.
@@ -189,7 +189,7 @@ def hypervolume_rows(by_searcher: Mapping[str, Sequence[Outcome]], arena: Arena,
         mean, low, high, _ = student(volumes)
         yield {
             "searcher": searcher,
-            **place(arena),
+            **place(problem),
             "objectives": ", ".join(objectives),
             "reference": ", ".join(f"{value:g}" for value in reference),
             "seeds": len(volumes),
@@ -199,15 +199,15 @@ def hypervolume_rows(by_searcher: Mapping[str, Sequence[Outcome]], arena: Arena,
         }
 
 
-def prediction_rows(outcomes: Sequence[Outcome], arena: Arena) -> Iterator[Row]:
+def prediction_rows(outcomes: Sequence[Outcome], problem: Problem) -> Iterator[Row]:
     """One line a reward that a searcher predicted: used in place of a training, or checked by one."""
     for outcome in outcomes:
         for prediction in outcome.predictions:
             yield {
                 "searcher": outcome.searcher,
-                **place(arena),
+                **place(problem),
                 "seed": outcome.seed,
-                "architecture": arena.space.text(prediction.arch),
+                "architecture": problem.space.text(prediction.arch),
                 "predicted": prediction.reward,
                 "uncertainty": prediction.uncertainty,
                 "threshold": prediction.threshold,
@@ -216,10 +216,10 @@ def prediction_rows(outcomes: Sequence[Outcome], arena: Arena) -> Iterator[Row]:
             }
 
 
-def ledger_rows(outcomes: Sequence[Outcome], arena: Arena) -> Iterator[Row]:
+def ledger_rows(outcomes: Sequence[Outcome], problem: Problem) -> Iterator[Row]:
     """One line a phase and device, summed over a searcher's searches."""
     for row in account(outcomes).rows():
-        yield {"searcher": outcomes[0].searcher, **place(arena), **row}
+        yield {"searcher": outcomes[0].searcher, **place(problem), **row}
 
 
 def account(outcomes: Sequence[Outcome]) -> Ledger:
@@ -230,8 +230,8 @@ def account(outcomes: Sequence[Outcome]) -> Ledger:
     return total
 
 
-def anytime_rows(by_searcher: Mapping[str, Sequence[Outcome]], arena: Arena) -> Iterator[Row]:
-    """The judge's error of the incumbent against device seconds, on one grid for all searchers of an arena.
+def anytime_rows(by_searcher: Mapping[str, Sequence[Outcome]], problem: Problem) -> Iterator[Row]:
+    """The judge's error of the incumbent against device seconds, on one grid for all searchers of an problem.
 
     A point is written where every search of the searcher has an incumbent.
     """
@@ -248,7 +248,7 @@ def anytime_rows(by_searcher: Mapping[str, Sequence[Outcome]], arena: Arena) -> 
                 mean, low, high, _ = student(errors.tolist())
                 yield {
                     "searcher": searcher,
-                    **place(arena),
+                    **place(problem),
                     "device_s": float(device_s),
                     "judge_error_mean": mean,
                     "judge_error_low": low,
@@ -265,6 +265,6 @@ def step(incumbents: Sequence[tuple[float, float]], grid: np.ndarray) -> np.ndar
     return found
 
 
-def place(arena: Arena) -> dict[str, object]:
+def place(problem: Problem) -> dict[str, object]:
     """The columns that say where."""
-    return {"space": arena.space.name, "dataset": arena.dataset}
+    return {"space": problem.space.name, "dataset": problem.dataset}

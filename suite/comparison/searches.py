@@ -19,7 +19,7 @@ import numpy as np
 
 from searchers import make, options
 from suite.evaluators.recorded import Recorded
-from suite.problem import Arena
+from suite.problem import Problem
 from suite.records.environment import cpu
 from suite.records.ledger import Ledger, phase_of
 from suite.records.log import Log
@@ -39,9 +39,12 @@ from suite.types import (
     Proxy,
     Recommendation,
     Searcher,
+    Staffed,
     Trial,
     Unsupported,
+    Workers,
 )
+from suite.workers.mapped import Mapped
 
 MEASUREMENTS, CALIBRATIONS, STORES = "measurements.jsonl", "calibrations.json", "stores"
 """Files of measured resources and of what searchers took as their range before they began; folder of their stores."""
@@ -87,8 +90,17 @@ class Reseeded:
 
     def evaluate(self, trials: Sequence[Trial]) -> list[Evaluation]:
         """Answers that carry the trials as they were asked."""
-        answers = self.evaluator.evaluate([replace(trial, seed=trial.seed + self.seed) for trial in trials])
+        answers = self.evaluator.evaluate([self.reseeded(trial) for trial in trials])
         return [replace(answer, trial=trial) for trial, answer in zip(trials, answers, strict=True)]
+
+    def workers(self, slots: int) -> Workers | None:
+        """The evaluator's own workers, if it has some, under the seed of this repeat."""
+        inner = self.evaluator.workers(slots) if isinstance(self.evaluator, Staffed) else None
+        return inner and Mapped(inner, self.reseeded, lambda trial, answer: replace(answer, trial=trial))
+
+    def reseeded(self, trial: Trial) -> Trial:
+        """The trial as the evaluator is asked."""
+        return replace(trial, seed=trial.seed + self.seed)
 
 
 class Audited:
@@ -118,7 +130,7 @@ class Comparison:
 
     Args:
         spec: What is asked for.
-        arena: Space, data, who answers and who judges.
+        problem: Space, data, who answers and who judges.
         base: What relative paths of the spec are relative to.
         out: Folder of the results: measurements go there.
 
@@ -127,48 +139,53 @@ class Comparison:
         Unsupported: A resource is not there.
     """
 
-    def __init__(self, spec: RunSpec, arena: Arena, *, base: Path, out: Path) -> None:
-        self.spec, self.arena, self.base, self.out = spec, arena, base, out
-        self.judge = arena.judge_view()
+    def __init__(self, spec: RunSpec, problem: Problem, *, base: Path, out: Path) -> None:
+        self.spec, self.problem, self.base, self.out = spec, problem, base, out
+        self.judge = problem.judge_view()
         sources: list[Source] = [
             open_source(
-                part.model_dump(), arena.space, arena.dataset, base=base, store=out / MEASUREMENTS, ends=arena.ends
+                part.model_dump(),
+                problem.space,
+                problem.dataset,
+                base=base,
+                store=out / MEASUREMENTS,
+                ends=problem.ends,
             )
             for part in spec.resources or ()
         ]
         given = {name for source in sources for name in source.names}
         with contextlib.suppress(Unsupported):  # a space without formulas
-            sources.append(Formulas(arena.space, [name for name in FORMULAS if name not in given], ends=arena.ends))
-        self.resources = Resources(arena.space, sources, out / CALIBRATIONS)
+            sources.append(Formulas(problem.space, [name for name in FORMULAS if name not in given], ends=problem.ends))
+        self.resources = Resources(problem.space, sources, out / CALIBRATIONS)
 
     def check(self) -> None:
         """What would fail later fails now.
 
         Raises:
             BadInput: A searcher refuses an option.
-            Unsupported: The arena cannot answer a searcher's trials, or knows no seconds for a budget in seconds.
+            Unsupported: The problem cannot answer a searcher's trials, or knows no seconds for a budget in seconds.
         """
-        spec, arena = self.spec, self.arena
+        spec, problem = self.spec, self.problem
         for part in spec.searchers:
             proxy = self.proxy(part)
-            arena.check(proxy)
-            if spec.budget.device_s is not None and not arena.knows_seconds(proxy):
+            problem.check(proxy)
+            if spec.budget.device_s is not None and not problem.knows_seconds(proxy):
                 raise Unsupported(
-                    f"{arena.name} knows no seconds of {proxy} on {arena.dataset}: give budget.evaluations alone"
+                    f"{problem.name} knows no seconds of {proxy} on {problem.dataset}: give budget.evaluations alone"
                 )
             if isinstance(self.searcher(part, spec.seed0, self.resources), GradientSearch):
-                arena.check_gradients(part.name, proxy)
+                problem.check_gradients(part.name, proxy)
 
     def outcomes(self, log: Log) -> Iterator[Outcome]:
         """Searcher by searcher, seed by seed."""
         for part in self.spec.searchers:
             for seed in range(self.spec.seed0, self.spec.seed0 + self.spec.seeds):
                 yield self.outcome(part, seed, log)
-        self.arena.judge_over()
+        self.problem.judge_over()
 
     def proxy(self, part: SearcherPart) -> Proxy:
         """What a searcher's candidates, or its supernet, are trained under."""
-        return (part.proxy or self.spec.proxy or self.spec.full).proxy(self.arena.space, self.arena.side)
+        return (part.proxy or self.spec.proxy or self.spec.full).proxy(self.problem.space, self.problem.side)
 
     def searcher(
         self, part: SearcherPart, seed: int, resources: Resources, **more: object
@@ -177,36 +194,36 @@ class Comparison:
         proxy = self.proxy(part)
         capabilities: dict[str, object] = {"resources": resources, "goal": self.spec.aim, **more}
         if "stages" in options(part.name):
-            capabilities = {"stages": self.arena.stages(proxy), **capabilities}
+            capabilities = {"stages": self.problem.stages(proxy), **capabilities}
         rng = np.random.default_rng(seed)
-        return make(part.name, self.arena.space, proxy, rng, capabilities=capabilities, **part.options)
+        return make(part.name, self.problem.space, proxy, rng, capabilities=capabilities, **part.options)
 
     def stores(self, part: SearcherPart, seed: int) -> dict[str, Any]:
         """What outlives a search, for searchers that know of it: weights of blocks, trained samples.
 
         Each search begins with empty ones of its own, unless the spec names a folder that they share.
         """
-        known, arena = options(part.name), self.arena
+        known, problem = options(part.name), self.problem
         if not {"pool", "stores"} & set(known):
             return {}
         from suite.records.samples import Stores
 
         name, proxy = f"{part.row}/{seed}", self.proxy(part)
-        own = self.out / STORES / arena.dataset / re.sub(r"[^\w.-]+", "_", name)
+        own = self.out / STORES / problem.dataset / re.sub(r"[^\w.-]+", "_", name)
         folder = own if self.spec.stores is None else self.base / self.spec.stores
-        run = f"{self.spec.name} {self.spec.short_hash} {arena.dataset} {name}"
+        run = f"{self.spec.name} {self.spec.short_hash} {problem.dataset} {name}"
         offered: dict[str, Any] = {}
         if "stores" in known:
-            offered["stores"] = Stores(folder, arena.space, arena.dataset, run=run)
-        if "pool" in known and part.options.get("akp", True) and arena.trains_blocks:
+            offered["stores"] = Stores(folder, problem.space, problem.dataset, run=run)
+        if "pool" in known and part.options.get("akp", True) and problem.trains_blocks:
             from suite.training.weights.pool import KnowledgePool
 
-            offered["pool"] = KnowledgePool(folder / "pool", arena.space, proxy, run=run, ends=arena.ends)
+            offered["pool"] = KnowledgePool(folder / "pool", problem.space, proxy, run=run, ends=problem.ends)
         return offered
 
     def outcome(self, part: SearcherPart, seed: int, log: Log) -> Outcome:
         """One search, judged."""
-        arena, search = self.arena, Search(self, part, seed, log)
+        problem, search = self.problem, Search(self, part, seed, log)
         last: Recommendation | None = None
         changes: list[tuple[float, Evaluation]] = []
         for last in search.steps():
@@ -218,17 +235,17 @@ class Comparison:
         incumbents: list[tuple[float, float]] = []
         best = last.best if last else None
         if best is not None:
-            repeats = 1 if arena.free_judge else self.spec.judge_seeds
-            trials = [Trial(best.trial.arch, arena.full, seed=seed + k * JUDGE_SEED_STEP) for k in range(repeats)]
-            judged = Recorded(self.judge, log, dataset=arena.dataset, run=search.name, phase="judging")
+            repeats = 1 if problem.free_judge else self.spec.judge_seeds
+            trials = [Trial(best.trial.arch, problem.full, seed=seed + k * JUDGE_SEED_STEP) for k in range(repeats)]
+            judged = Recorded(self.judge, log, dataset=problem.dataset, run=search.name, phase="judging")
             answers = judged.evaluate(trials)
             for answer in answers:
                 ledger.add("judging", answer.cost)
-            error = float(np.mean([arena.judge_error(answer) for answer in answers]))
-            regret = error - arena.optimum(seed)
-        if arena.free_judge:
-            asked = [Trial(answer.trial.arch, arena.full, seed=seed) for _, answer in changes]
-            errors = map(arena.judge_error, self.judge.evaluate(asked))
+            error = float(np.mean([problem.judge_error(answer) for answer in answers]))
+            regret = error - problem.optimum(seed)
+        if problem.free_judge:
+            asked = [Trial(answer.trial.arch, problem.full, seed=seed) for _, answer in changes]
+            errors = map(problem.judge_error, self.judge.evaluate(asked))
             incumbents = [(device_s, error) for (device_s, _), error in zip(changes, errors, strict=True)]
         predictions = tuple(search.predictions)
         return Outcome(part, seed, last, error, regret, tuple(incumbents), ledger, search.note, predictions)
@@ -238,7 +255,7 @@ class Search:
     """One search of a comparison."""
 
     def __init__(self, comparison: Comparison, part: SearcherPart, seed: int, log: Log) -> None:
-        self.spec, self.arena, self.part, self.seed, self.log = comparison.spec, comparison.arena, part, seed, log
+        self.spec, self.problem, self.part, self.seed, self.log = comparison.spec, comparison.problem, part, seed, log
         self.name, self.ledger, self.proxy = f"{part.row}/{seed}", Ledger(), comparison.proxy(part)
         self.resources = comparison.resources.view()
         self.stores = comparison.stores(part, seed)
@@ -250,12 +267,12 @@ class Search:
 
     def asked(self, searcher: Searcher) -> Iterator[Recommendation]:
         """By questions and answers."""
-        view = self.arena.search_view(self.name, pool=self.stores.get("pool"))
+        view = self.problem.search_view(self.name, pool=self.stores.get("pool"))
         if self.spec.resources:
             view = WithResources(view, self.resources)
         return run(
-            Audited(searcher, self.ledger, self.arena.full),
-            Reseeded(Recorded(view, self.log, dataset=self.arena.dataset, run=self.name, phase="search"), self.seed),
+            Audited(searcher, self.ledger, self.problem.full),
+            Reseeded(Recorded(view, self.log, dataset=self.problem.dataset, run=self.name, phase="search"), self.seed),
             budget=self.spec.budget.budget(),
             goal=self.spec.aim,
             workers=self.spec.workers,
@@ -288,27 +305,27 @@ class Search:
 
     def epochs(self, searcher: GradientSearch) -> Iterator[Evaluation]:
         """Of a gradient search, those of the log first."""
-        known = self.log.answers(self.arena.dataset, self.name, "search")
+        known = self.log.answers(self.problem.dataset, self.name, "search")
         yield from known
-        for answer in self.arena.learn(
+        for answer in self.problem.learn(
             searcher, self.proxy, seed=self.seed, run=self.name, recipe=self.part.recipe, done=len(known)
         ):
             if self.spec.resources:
                 more = self.resources.of(answer.trial.arch, self.proxy)
                 answer = replace(answer, metrics={**answer.metrics, **more})
-            self.log.append(self.arena.dataset, self.name, "search", answer)
+            self.log.append(self.problem.dataset, self.name, "search", answer)
             yield answer
 
     def close(self, last: Recommendation | None) -> Ledger:
         """Let go of what was kept for it; its ledger, which lacks the judging only."""
-        self.arena.search_over(self.name)
-        for answer in last.over_budget if last and not self.arena.simulated else ():
-            self.ledger.add(phase_of(answer.trial, self.arena.full), answer.cost)
+        self.problem.search_over(self.name)
+        for answer in last.over_budget if last and not self.problem.simulated else ():
+            self.ledger.add(phase_of(answer.trial, self.problem.full), answer.cost)
         for cost in self.resources.costs:
             self.ledger.add("measuring", cost)
         for prediction in self.predictions:
             if prediction.used:
-                self.ledger.add("predicted", Cost(0.0, self.arena.device, None, 0.0))
+                self.ledger.add("predicted", Cost(0.0, self.problem.device, None, 0.0))
         return self.ledger
 
     @property

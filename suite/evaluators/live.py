@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from suite.training.recipe import Recipe, resolve
 from suite.training.trainer import Trainer
 from suite.training.weights.pool import KnowledgePool
 from suite.types import BadInput, Cost, Evaluation, Proxy, Trial
-from suite.workers.processes import Engine, Processes, Serial, pick_places
+from suite.workers.processes import Engine, Processes, pick_places
+from suite.workers.serial import Serial
 
 MOST_THREADS = 1024
 """Of a CPU, for one training: torch dies of far more, without a word."""
@@ -128,25 +130,30 @@ class LiveEvaluator:
         return self.answers(trials)
 
     def answers(self, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:
-        """As `stream`, of trials that were checked."""
-        due: dict[Trial, list[int]] = {}
-        for place, trial in enumerate(trials):
-            if trial in self.known:
-                yield place, self.again(trial)
-            else:
-                due.setdefault(trial, []).append(place)
+        """As `stream`, of trials that were checked; stages of one run are trained one after another."""
+        places: dict[Trial, deque[int]] = defaultdict(deque)
         runs: dict[Trial, list[Trial]] = {}
-        for trial in due:
-            runs.setdefault(trial.whole, []).append(trial)
-        stages = [sorted(run, key=lambda trial: trial.epochs) for run in runs.values()]
-        if not stages:
-            return
-        for answer in self.engine.answers(stages):
-            self.recall(answer)
-            first, *others = due[answer.trial]
-            yield first, answer
-            for place in others:
-                yield place, self.again(answer.trial)
+        for place, trial in enumerate(trials):
+            places[trial].append(place)
+            if trial in self.known:
+                yield places[trial].popleft(), self.again(trial)
+            else:
+                runs.setdefault(trial.whole, []).append(trial)
+        pool = Trainings(self, max(1, sum(map(len, runs.values()))))
+        try:
+            for run in runs.values():
+                for trial in sorted(run, key=lambda trial: trial.epochs):
+                    pool.start(trial)
+            while pool.in_flight:
+                answer = pool.next()
+                yield places[answer.trial].popleft(), answer
+        finally:
+            if pool.in_flight:
+                pool.cancel()
+
+    def workers(self, slots: int) -> Trainings:
+        """Trainings, up to `slots` of them in flight; as many at once as there are processes."""
+        return Trainings(self, slots)
 
     def recall(self, evaluation: Evaluation) -> None:
         """Take an answer that was given earlier, by this object or another: it will not be trained for again."""
@@ -161,3 +168,53 @@ class LiveEvaluator:
     def close(self) -> None:
         """End the processes, if there are any."""
         self.engine.close()
+
+
+class Trainings:
+    """The trainings of a live evaluator as workers: those that wait do so in its engine's queue.
+
+    Args:
+        live: Whose engine trains, and which knows what was trained already.
+        slots: Trials in flight.
+    """
+
+    def __init__(self, live: LiveEvaluator, slots: int) -> None:
+        self.live, self.slots, self.name = live, slots, live.name
+        self.in_flight = 0
+        self.due: Counter[Trial] = Counter()
+        """Trials that train, and how often each was asked."""
+        self.done: deque[Evaluation] = deque()
+
+    @property
+    def free(self) -> int:
+        """Slots that no trial takes."""
+        return self.slots - self.in_flight
+
+    def start(self, trial: Trial) -> None:
+        """Train, unless its answer is known or on its way; what it costs is known when it is done."""
+        self.live.trainer.check(trial)
+        if trial in self.live.known:
+            self.done.append(self.live.again(trial))
+        else:
+            if trial not in self.due:
+                self.live.engine.start(trial)
+            self.due[trial] += 1
+        self.in_flight += 1
+
+    def next(self) -> Evaluation:
+        """The first answer to complete."""
+        if not self.done:
+            answer = self.live.engine.next()
+            self.live.recall(answer)
+            copies = self.due.pop(answer.trial) - 1
+            self.done.extend([answer, *(self.live.again(answer.trial) for _ in range(copies))])
+        self.in_flight -= 1
+        return self.done.popleft()
+
+    def cancel(self, trial: Trial | None = None) -> list[Evaluation]:
+        """Stop everything that is in flight; trainings leave their checkpoints."""
+        self.live.engine.cancel()
+        self.due.clear()
+        self.done.clear()
+        self.in_flight = 0
+        return []

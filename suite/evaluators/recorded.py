@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from suite.records.log import Log
-from suite.types import Evaluation, Evaluator, Trial
+from suite.types import Evaluation, Evaluator, Recalls, Staffed, Streams, Trial, Workers
+from suite.workers.recorded import RecordedWorkers
 
 
 class Recorded:
@@ -36,9 +36,7 @@ class Recorded:
             recorded = self.known.get(trial)
             if recorded:
                 evaluation = recorded.popleft()
-                recall = getattr(self.evaluator, "recall", None)
-                if recall is not None:
-                    recall(evaluation)
+                self.recall(evaluation)
                 yield place, evaluation
             else:
                 new.append(place)
@@ -46,10 +44,23 @@ class Recorded:
             self.log.append(self.dataset, self.run, self.phase, evaluation)
             yield new[k], evaluation
 
+    def recall(self, evaluation: Evaluation) -> None:
+        """Pass on an answer that the log gave."""
+        if isinstance(self.evaluator, Recalls):
+            self.evaluator.recall(evaluation)
+
+    def workers(self, slots: int) -> Workers | None:
+        """The evaluator's own workers, if it has some, behind the log."""
+        inner = self.evaluator.workers(slots) if isinstance(self.evaluator, Staffed) else None
+        if inner is None:
+            return None
+        return RecordedWorkers(
+            inner, self.log, dataset=self.dataset, run=self.run, phase=self.phase, recall=self.recall, slots=slots
+        )
+
 
 def stream(evaluator: Evaluator, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:
     """(place, answer) as they complete, if the evaluator can say so; else all in order."""
     if not trials:
         return iter(())
-    own: Any = getattr(evaluator, "stream", None)
-    return own(trials) if own is not None else iter(enumerate(evaluator.evaluate(trials)))
+    return evaluator.stream(trials) if isinstance(evaluator, Streams) else iter(enumerate(evaluator.evaluate(trials)))

@@ -32,6 +32,8 @@ class Log:
     def __init__(self, path: Path, space: SearchSpace) -> None:
         self.path, self.space = path, space
         self.known: dict[str, dict[Trial, deque[Evaluation]]] = defaultdict(lambda: defaultdict(deque))
+        self.order: dict[str, list[Evaluation]] = defaultdict(list)
+        """Answers of each phase, data set and run as they were written."""
         self.texts: dict[Architecture, str] = {}
         self.proxies: dict[Proxy, JSON] = {}
         try:
@@ -66,15 +68,16 @@ class Log:
                 arch = archs.get(row["arch"]) or archs.setdefault(row["arch"], self.space.parse(row["arch"]))
                 trial = Trial(arch, proxy, row["epochs"], row["seed"], origin_of(row))
                 cost = row["cost"]
-                self.known[f"{row['phase']} {row['dataset']} {row['run']}"][trial].append(
-                    Evaluation(
-                        trial,
-                        {name: number_in(value) for name, value in row["metrics"].items()},
-                        Cost(number_in(cost["device_s"]), cost["device"], cost["energy_j"], number_in(cost["macs"])),
-                        row["failure"],
-                        [{name: number_in(value) for name, value in entry.items()} for entry in row["curve"]],
-                    )
+                answer = Evaluation(
+                    trial,
+                    {name: number_in(value) for name, value in row["metrics"].items()},
+                    Cost(number_in(cost["device_s"]), cost["device"], cost["energy_j"], number_in(cost["macs"])),
+                    row["failure"],
+                    [{name: number_in(value) for name, value in entry.items()} for entry in row["curve"]],
                 )
+                key = f"{row['phase']} {row['dataset']} {row['run']}"
+                self.known[key][trial].append(answer)
+                self.order[key].append(answer)
             except BadInput as error:
                 raise BadInput(f"{self.path}:{number}: not a line of this log: {error}; repair or move it") from None
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -85,6 +88,10 @@ class Log:
         """What it holds of a search, shortest training first."""
         held = self.known.get(f"{phase} {dataset} {run}", {})
         return sorted((answer for of_one in held.values() for answer in of_one), key=lambda answer: answer.trial.epochs)
+
+    def in_order(self, dataset: str, run: str, phase: str) -> list[Evaluation]:
+        """Answers that it holds of a search, as they were written."""
+        return list(self.order.get(f"{phase} {dataset} {run}", ()))
 
     def append(self, dataset: str, run: str, phase: str, evaluation: Evaluation) -> None:
         """Write one answer; on disk when this returns, if the answer cost real seconds."""

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from suite.evaluators.recorded import stream
-from suite.types import Architecture, Evaluation, Evaluator, Proxy, Trial
+from suite.types import Architecture, Evaluation, Evaluator, Proxy, Recalls, Staffed, Trial, Workers
+from suite.workers.mapped import Mapped
 
 
 class Reading(Protocol):
@@ -59,9 +60,21 @@ class WithResources:
     def recall(self, evaluation: Evaluation) -> None:
         """Pass on an answer that was given earlier; nothing is measured for it."""
         self.resources.recall(evaluation.trial.arch, evaluation.trial.proxy)
-        recall = getattr(self.evaluator, "recall", None)
-        if recall is not None:
-            recall(evaluation)
+        if isinstance(self.evaluator, Recalls):
+            self.evaluator.recall(evaluation)
+
+    def workers(self, slots: int) -> Workers | None:
+        """The evaluator's own workers, if it has some; resources are read when a trial is started."""
+        inner = self.evaluator.workers(slots) if isinstance(self.evaluator, Staffed) else None
+        if inner is None:
+            return None
+        readings: dict[Trial, Reading] = {}
+
+        def read(trial: Trial) -> Trial:
+            readings[trial] = self.resources.read(trial.arch, trial.proxy)
+            return trial
+
+        return Mapped(inner, read, lambda trial, answer: joined(answer, readings[trial]))
 
     def __getattr__(self, name: str) -> Any:
         """What else the evaluator has: stages, device ..."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from suite.evaluators.recorded import Recorded
 from suite.evaluators.table import OTHER_SEEDS
-from suite.problem import Arena, LiveArena, TableArena
+from suite.problem import Problem, Published, Trained, TrainedThenLookedUp
 from suite.records.log import Log
 from suite.spec.study import StudySpec
 from suite.study.networks import Quick
@@ -63,7 +63,7 @@ class Ranking:
 class Study:
     """The answers of one study on one data set."""
 
-    arena: Arena
+    problem: Problem
     archs: tuple[Architecture, ...]
     plan: Plan
     rankings: tuple[Ranking, ...]
@@ -79,7 +79,7 @@ class Study:
     @property
     def truth(self) -> Floats:
         """(seeds, n): whose mean proxies are compared with [%]; a table's judge says the same under each seed."""
-        return self.judged[:1] if self.arena.simulated else self.judged
+        return self.judged[:1] if self.problem.free_judge else self.judged
 
 
 def mean_cost(values: Floats) -> float:
@@ -89,7 +89,7 @@ def mean_cost(values: Floats) -> float:
 
 
 def conduct(
-    spec: StudySpec, arena: Arena, archs: Sequence[Architecture], log: Log | None, tick: Callable[[], None],
+    spec: StudySpec, problem: Problem, archs: Sequence[Architecture], log: Log | None, tick: Callable[[], None],
     base: Path = Path(),
 ) -> Study:  # fmt: skip
     """Train (or look up) every network under every run and in full; `tick` is called once an answer.
@@ -99,15 +99,15 @@ def conduct(
     Raises:
         Unsupported: The space or table cannot serve a proxy; nothing was trained.
     """
-    todo = plan(spec, arena, archs)
-    if isinstance(arena, TableArena):
-        study = looked_up(arena, todo, tuple(archs), tick)
+    todo = plan(spec, problem, archs)
+    if isinstance(problem, Published):
+        study = looked_up(problem, todo, tuple(archs), tick)
         if spec.truth == "validation":
             study = replace(study, judged=study.full.errors, judge="validation")
     else:
-        assert isinstance(arena, LiveArena)
+        assert isinstance(problem, Trained)
         assert log is not None
-        study = trained(spec, arena, todo, tuple(archs), log, tick)
+        study = trained(spec, problem, todo, tuple(archs), log, tick)
     more = [*baselines(spec, study), *published(spec, study, base)]
     return replace(study, rankings=(*study.rankings, *more))
 
@@ -115,32 +115,41 @@ def conduct(
 # --- tables
 
 
-def looked_up(arena: TableArena, todo: Plan, archs: tuple[Architecture, ...], tick: Callable[[], None]) -> Study:
+def looked_up(problem: Published, todo: Plan, archs: tuple[Architecture, ...], tick: Callable[[], None]) -> Study:
     """Columns of a table, without a question for each network."""
-    index = np.array([arena.space.index(arch) for arch in archs])
+    index = np.array([problem.space.index(arch) for arch in archs])
     rankings = []
     for run in todo.runs:
         for stage in (*run.stages, run.proxy.epochs):
             kind = SCHEDULE if stage == run.proxy.epochs else STAGE
-            rankings.append(column(arena, archs, index, run.proxy, stage, todo.proxy_seeds, kind))
+            rankings.append(column(problem, archs, index, run.proxy, stage, todo.proxy_seeds, kind))
         tick()
-    full = column(arena, archs, index, arena.full, arena.full.epochs, todo.full_seeds, SCHEDULE)
+    full, judged, sizes = in_full(problem, archs, index, todo.full_seeds, tick)
+    return Study(problem, archs, todo, tuple(rankings), full, judged, sizes, problem.judge)
+
+
+def in_full(
+    problem: Published, archs: Sequence[Architecture], index: npt.NDArray[np.int64], seeds: Sequence[int],
+    tick: Callable[[], None],
+) -> tuple[Ranking, Floats, dict[str, Floats]]:  # fmt: skip
+    """What a search sees of full training, what the judge says of it, shape (seeds, n), and sizes as far as known."""
+    full = column(problem, archs, index, problem.full, problem.full.epochs, seeds, SCHEDULE)
     judged = []
-    for seed in todo.full_seeds:
-        judged.append(arena.judging.errors(index, arena.full, seed=seed))
+    for seed in seeds:
+        judged.append(problem.judging.errors(index, problem.full, seed=seed))
         tick()
-    rows, answers = arena.table.rows(index), arena.searching.answers(arena.full, arena.full.epochs)
+    rows, answers = problem.table.rows(index), problem.searching.answers(problem.full, problem.full.epochs)
     sizes = {
         name: np.asarray(values[rows, 0], float) for name, values in answers.objectives if name in ("params", "macs")
     }
     missing = np.flatnonzero(np.isnan(judged[0]))
     if len(missing):
-        arena.judging.evaluate([Trial(archs[missing[0]], arena.full)])  # which says what is missing
-    return Study(arena, archs, todo, tuple(rankings), full, np.stack(judged), sizes, arena.judge)
+        problem.judging.evaluate([Trial(archs[missing[0]], problem.full)])  # which says what is missing
+    return full, np.stack(judged), sizes
 
 
 def column(
-    arena: TableArena, archs: Sequence[Architecture], index: npt.NDArray[np.int64], proxy: Proxy, stage: int,
+    problem: Published, archs: Sequence[Architecture], index: npt.NDArray[np.int64], proxy: Proxy, stage: int,
     seeds: Sequence[int], kind: str,
 ) -> Ranking:  # fmt: skip
     """What a search sees of a run at a stage.
@@ -148,12 +157,12 @@ def column(
     Raises:
         Unsupported: The table lacks an answer.
     """
-    evaluator = arena.searching
+    evaluator = problem.searching
     errors = np.stack([evaluator.errors(index, proxy, stage, seed) for seed in seeds])
     missing = np.flatnonzero(np.isnan(errors).any(axis=0))
     if len(missing):
         evaluator.evaluate([Trial(archs[missing[0]], proxy, epochs=stage)])  # which says what is missing
-    answers, rows = evaluator.answers(proxy, stage), arena.table.rows(index)
+    answers, rows = evaluator.answers(proxy, stage), problem.table.rows(index)
     counts = np.maximum(answers.counts[rows], 1)
 
     def by_seed(values: npt.NDArray[Any] | None) -> Floats:
@@ -177,19 +186,20 @@ def column(
 
 
 def trained(
-    spec: StudySpec, arena: LiveArena, todo: Plan, archs: tuple[Architecture, ...], log: Log, tick: Callable[[], None]
+    spec: StudySpec, problem: Trained, todo: Plan, archs: tuple[Architecture, ...], log: Log, tick: Callable[[], None]
 ) -> Study:
     """Train what the log does not hold, block by block of networks, the cheapest runs first."""
 
     def recorded(view: str, phase: str) -> Recorded:
-        source = arena.search_view(view) if view == "search" else arena.judge_view()
-        return Recorded(source, log, dataset=arena.dataset, run=view, phase=phase)
+        source = problem.search_view(view) if view == "search" else problem.judge_view()
+        return Recorded(source, log, dataset=problem.dataset, run=view, phase=phase)
 
     search, judge = recorded("search", "proxy"), recorded("judge", "full training")
-    scorers = [(name, zero_cost(arena, name, log)) for name in todo.scores]
-    columns: list[tuple[Any, Proxy, int]] = [(scorer, arena.full, spec.seed0) for _, scorer in scorers]
-    columns += [(search, run.proxy, seed) for run in todo.runs for seed in todo.seeds(run, arena.full)]
-    columns += [(judge, arena.full, seed) for seed in todo.full_seeds]
+    scorers = [(name, zero_cost(problem, name, log)) for name in todo.scores]
+    columns: list[tuple[Any, Proxy, int]] = [(scorer, problem.full, spec.seed0) for _, scorer in scorers]
+    columns += [(search, run.proxy, seed) for run in todo.runs for seed in todo.seeds(run, problem.full)]
+    if not problem.free_judge:
+        columns += [(judge, problem.full, seed) for seed in todo.full_seeds]
     answers: list[list[Evaluation]] = [[] for _ in columns]
     for start in range(0, len(archs), BLOCK):
         block = archs[start : start + BLOCK]
@@ -199,32 +209,38 @@ def trained(
                 placed[place] = answer
                 tick()
             column += [placed[place] for place in range(len(block))]
-    arena.search_over("search")
-    arena.judge_over()
+    problem.search_over("search")
+    problem.judge_over()
     scored, rest = answers[: len(scorers)], answers[len(scorers) :]
     rankings = [
         ranking(name, ZERO_COST, [of_one], metric="zero_cost")
         for (name, _), of_one in zip(scorers, scored, strict=True)
     ]
     for run in todo.runs:
-        seeds = todo.seeds(run, arena.full)
+        seeds = todo.seeds(run, problem.full)
         mine, rest = rest[: len(seeds)], rest[len(seeds) :]
         rankings += read(run, mine, seeds, tse=spec.tse)
-    full = ranking(str(arena.full), SCHEDULE, rest, proxy=arena.full, seeds=todo.full_seeds)
-    judged = np.array([[arena.judge_error(answer) for answer in of_seed] for of_seed in rest])
+    if isinstance(problem, TrainedThenLookedUp):
+        index = np.array([problem.space.index(arch) for arch in archs])
+        full, judged, sizes = in_full(problem.table, archs, index, todo.full_seeds, tick)
+        unknown = np.full_like(full.device_s, math.nan)  # seconds of another clock
+        full = replace(full, device_s=unknown, energy_j=np.zeros(0))
+        return Study(problem, archs, todo, tuple(rankings), full, judged, sizes, problem.judge)
+    full = ranking(str(problem.full), SCHEDULE, rest, proxy=problem.full, seeds=todo.full_seeds)
+    judged = np.array([[problem.judge_error(answer) for answer in of_seed] for of_seed in rest])
     sizes = {
-        name: np.array([float(size(arch, arena.full, ends=arena.ends)) for arch in archs])
-        for name, size in (("params", arena.space.params), ("macs", arena.space.macs))
+        name: np.array([float(size(arch, problem.full, ends=problem.ends)) for arch in archs])
+        for name, size in (("params", problem.space.params), ("macs", problem.space.macs))
     }
-    return Study(arena, archs, todo, tuple(rankings), full, judged, sizes, arena.judge)
+    return Study(problem, archs, todo, tuple(rankings), full, judged, sizes, problem.judge)
 
 
-def zero_cost(arena: LiveArena, score: str, log: Log) -> Recorded:
+def zero_cost(problem: Trained, score: str, log: Log) -> Recorded:
     """Scores, from the log as far as it holds them."""
     from suite.evaluators.zero_cost import ZeroCostEvaluator
 
-    scorer = ZeroCostEvaluator(arena.space, arena.data, score=score, device=arena.part.first_device)
-    return Recorded(scorer, log, dataset=arena.dataset, run=f"score {score}", phase="zero-cost")
+    scorer = ZeroCostEvaluator(problem.space, problem.data, score=score, device=problem.part.first_device)
+    return Recorded(scorer, log, dataset=problem.dataset, run=f"score {score}", phase="zero-cost")
 
 
 def ranking(
@@ -313,9 +329,9 @@ def published(spec: StudySpec, study: Study, base: Path) -> Iterator[Ranking]:
         return
     from suite.tables.scores import read as read_scores
 
-    found = read_scores(spec.score_file, study.arena.space, study.arena.dataset, base=base)
+    found = read_scores(spec.score_file, study.problem.space, study.problem.dataset, base=base)
     if not found and len(spec.datasets) == 1:  # of several some may be missing
-        raise BadInput(f"score_file: {spec.score_file} has no scores of {study.arena.dataset}")
+        raise BadInput(f"score_file: {spec.score_file} has no scores of {study.problem.dataset}")
     for name, by_arch in found.items():
         errors = np.array([-by_arch.get(arch, math.nan) for arch in study.archs])
         if not np.isnan(errors).all():
@@ -325,72 +341,79 @@ def published(spec: StudySpec, study: Study, base: Path) -> Iterator[Ranking]:
 # --- before it starts
 
 
-def quick_score(spec: StudySpec, arena: Arena) -> Quick | None:
+def quick_score(spec: StudySpec, problem: Problem) -> Quick | None:
     """The score that strata are made by."""
     name = spec.architectures.quick
     if name is None:
         return None
-    if name in ("params", "macs") and isinstance(arena, LiveArena):
-        size = getattr(arena.space, name)
+    if name in ("params", "macs") and isinstance(problem, Trained):
+        size = getattr(problem.space, name)
 
         def of_formula(archs: Sequence[Architecture]) -> list[float]:
-            return [float(size(arch, arena.full, ends=arena.ends)) for arch in archs]
+            return [float(size(arch, problem.full, ends=problem.ends)) for arch in archs]
 
         return of_formula
-    if isinstance(arena, TableArena):
-        held = dict(arena.searching.answers(arena.full, arena.full.epochs).objectives)
+    if isinstance(problem, Published):
+        held = dict(problem.searching.answers(problem.full, problem.full.epochs).objectives)
         if name not in held:
-            raise BadInput(f"architectures: {arena.name} knows no {name}; draw without quick")
+            raise BadInput(f"architectures: {problem.name} knows no {name}; draw without quick")
         column = held[name]
 
         def of_table(archs: Sequence[Architecture]) -> list[float]:
-            rows = arena.table.rows(np.array([arena.space.index(arch) for arch in archs]))
+            rows = problem.table.rows(np.array([problem.space.index(arch) for arch in archs]))
             return [float(value) for value in column[rows, 0]]
 
         return of_table
-    assert isinstance(arena, LiveArena)
+    assert isinstance(problem, Trained)
     from suite.evaluators.zero_cost import ZeroCostEvaluator
 
-    scorer = ZeroCostEvaluator(arena.space, arena.data, score=name, device=arena.part.first_device)
+    scorer = ZeroCostEvaluator(problem.space, problem.data, score=name, device=problem.part.first_device)
 
     def of_images(archs: Sequence[Architecture]) -> list[float]:
-        trials = [Trial(arch, arena.full, seed=spec.seed0) for arch in archs]
+        trials = [Trial(arch, problem.full, seed=spec.seed0) for arch in archs]
         return [-answer.metrics["zero_cost"] for answer in scorer.evaluate(trials)]
 
     return of_images
 
 
-def price(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> Price:
+def price(spec: StudySpec, problem: Problem, archs: Sequence[Architecture]) -> Price:
     """What a study takes: a table's own seconds, or those of one epoch of each kind of network, timed here and now."""
-    todo = plan(spec, arena, archs)
-    if isinstance(arena, TableArena):
-        study = looked_up(arena, todo, tuple(archs), lambda: None)
+    todo = plan(spec, problem, archs)
+    if isinstance(problem, Published):
+        study = looked_up(problem, todo, tuple(archs), lambda: None)
         ends = [one for one in study.rankings if one.kind == SCHEDULE]
         full = len(todo.full_seeds) * float(study.full.device_s.sum())
         return Price(todo.trainings, full + sum(float(one.device_s.sum()) for one in ends), math.nan,
-                     f"simulated, of {arena.device}")  # fmt: skip
-    assert isinstance(arena, LiveArena)
-    images, valid = len(arena.data.train_labels), len(arena.data.valid_labels)
-    test = len(arena.data.test_labels)
+                     f"simulated, of {problem.device}")  # fmt: skip
+    assert isinstance(problem, Trained)
+    images, valid = len(problem.data.train_labels), len(problem.data.valid_labels)
+    test = len(problem.data.test_labels)
     probe = [archs[i * len(archs) // PROBES] for i in range(min(PROBES, len(archs)))]
     total_s, total_macs = 0.0, 0.0
     rates: dict[Proxy, float] = {}
-    evaluator = arena.search_view("price")
-    each = [(run.proxy, len(todo.proxy_seeds), 0) for run in todo.runs] + [(arena.full, len(todo.full_seeds), test)]
+    evaluator = problem.search_view("price")
+
+    def work(arch: Architecture, proxy: Proxy) -> float:
+        """Multiply-adds that one image takes forward, as many inputs as a task makes of it."""
+        trainer = evaluator.trainer
+        return float(trainer.trained_macs(Trial(arch, proxy)) * trainer.task(proxy.task).copies)
+
+    each = [(run.proxy, len(todo.proxy_seeds), 0) for run in todo.runs]
+    each += [] if problem.free_judge else [(problem.full, len(todo.full_seeds), test)]
     for proxy, seeds, more in each:
-        macs = float(np.mean([arena.space.macs(arch, proxy, ends=arena.ends) for arch in probe]))
+        macs = float(np.mean([work(arch, proxy) for arch in probe]))
         spent = macs * (proxy.epochs * (3 * proxy.samples * images + valid) + more)
-        size = replace(proxy, epochs=2 + arena.recipe.warmup_epochs, samples=min(1.0, max(0.05, 2_000 / images)))
+        size = replace(proxy, epochs=2 + problem.recipe.warmup_epochs, samples=min(1.0, max(0.05, 2_000 / images)))
         if size not in rates:
-            middle = sorted(probe, key=lambda arch: arena.space.macs(arch, proxy, ends=arena.ends))[len(probe) // 2]
+            middle = sorted(probe, key=lambda arch: work(arch, proxy))[len(probe) // 2]
             (answer,) = evaluator.evaluate([Trial(middle, size, seed=spec.seed0)])
             took = answer.curve[-1]["device_s"] if answer.curve else math.nan  # the first epoch warms up
             images_seen = 3 * size.samples * images + valid
-            rates[size] = took / (arena.space.macs(middle, size, ends=arena.ends) * images_seen)
+            rates[size] = took / (work(middle, size) * images_seen)
         total_macs += spent * seeds * len(archs)
         total_s += spent * rates[size] * seeds * len(archs)
-    arena.search_over("price")
-    return Price(todo.trainings, total_s, total_macs, f"timed on {arena.device}, one training at a time")
+    problem.search_over("price")
+    return Price(todo.trainings, total_s, total_macs, f"timed on {problem.device}, one training at a time")
 
 
 def judged_kind(study: Study, one: bool) -> str:
@@ -399,6 +422,6 @@ def judged_kind(study: Study, one: bool) -> str:
         return "full validation, other seeds"
     if study.judge == "validation":
         return ""
-    if study.arena.simulated:
+    if study.problem.free_judge:
         return "full validation, the table's test mean"
     return "full validation, one training" if one else "full validation, other seeds' test"

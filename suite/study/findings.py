@@ -84,10 +84,10 @@ class Findings:
         One(study, self.spec, measured, consistency, self.rows).ask()
         ranked = {one.name: one.errors[0] for one in study.rankings if rankable(one)}
         if ranked and rankable(study.full):
-            archs = tuple(map(study.arena.space.text, study.archs))
+            archs = tuple(map(study.problem.space.text, study.archs))
             truth = study.truth.mean(axis=0)
             self.grids.append(
-                Grid(study.arena.space.name, study.arena.dataset, archs, ranked, truth, study.truth.T, {})
+                Grid(study.problem.space.name, study.problem.dataset, archs, ranked, truth, study.truth.T, {})
             )
 
     def tables(self) -> Iterator[tuple[str, Sequence[str], list[Row]]]:
@@ -111,7 +111,7 @@ class Findings:
         import pandas as pd
 
         question = "does a proxy's reliability on one data set predict it on another?"
-        space = self.spec.space
+        space = self.spec.search_space().name
         frame = pd.DataFrame(self.rows["consistency.csv"])
         ends = ["tau", "tau_low", "tau_high"]
         usable = frame[frame[ends].abs().lt(1).all(axis=1) & frame["kind"].ne("baseline")]
@@ -138,7 +138,7 @@ class Findings:
     def answer(self, dataset: str, question: str, said: str) -> None:
         """A sentence for the report."""
         self.rows["answers.csv"].append(
-            {"space": self.spec.space, "dataset": dataset, "question": question, "answer": said}
+            {"space": self.spec.search_space().name, "dataset": dataset, "question": question, "answer": said}
         )
 
 
@@ -157,7 +157,7 @@ class One:
         rows: Mapping[str, list[Row]],
     ) -> None:  # fmt: skip
         self.study, self.spec, self.out = study, spec, rows
-        self.place = {"space": study.arena.space.name, "dataset": study.arena.dataset}
+        self.place = {"space": study.problem.space.name, "dataset": study.problem.dataset}
         self.by_name = {str(row["proxy"]): row for row in consistency}
         whole = [one for one in measured if len(one.rows) == len(study.archs)]
         self.measured = whole[0] if whole else None

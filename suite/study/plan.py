@@ -9,9 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from suite.problem import Arena, TableArena
+from suite.problem import Problem, Published
 from suite.proxies import Levels, levels, parse, theoretical_acceleration
 from suite.spec.parts import LivePart, StudyProxyPart
 from suite.spec.study import StudySpec
@@ -36,7 +36,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to do on one arena."""
+    """What there is to do on one problem."""
 
     runs: tuple[Schedule, ...]
     """Cheapest first, by theory."""
@@ -59,7 +59,7 @@ class Plan:
         return self.networks * (len(self.runs) * len(self.proxy_seeds) + len(self.full_seeds))
 
 
-def runs(spec: StudySpec, arena: Arena) -> tuple[Schedule, ...]:
+def runs(spec: StudySpec, problem: Problem) -> tuple[Schedule, ...]:
     """The schedules that a study's proxies need, each once, cheapest first.
 
     Raises:
@@ -68,7 +68,7 @@ def runs(spec: StudySpec, arena: Arena) -> tuple[Schedule, ...]:
     """
     found: dict[Proxy, Schedule] = {}
     for part in spec.proxies:
-        proxies = expanded(part, arena, known_levels(spec, arena))
+        proxies = expanded(part, problem, known_levels(spec, problem))
         if part.stages and max(part.stages) > max(proxy.epochs for proxy in proxies):
             raise BadInput(
                 f"proxies: stage {max(part.stages)} is beyond every schedule, {max(p.epochs for p in proxies)}"
@@ -76,51 +76,50 @@ def runs(spec: StudySpec, arena: Arena) -> tuple[Schedule, ...]:
         for proxy in proxies:
             if proxy in found:
                 raise BadInput(f"proxies: {proxy} is there twice; give it once")
-            arena.check(proxy)
+            problem.check(proxy)
             run = found[proxy] = Schedule(proxy, sorted({s for s in part.stages or () if s < proxy.epochs}))
-            there = arena.stages(proxy)
+            there = problem.stages(proxy)
             for stage in run.stages:
                 if there is not None and stage not in there:
-                    raise Unsupported(f"{arena.name}: {proxy} was not read at {stage}; there are {shortened(there)}")
-            dearer = relative_cost(proxy, arena)
+                    raise Unsupported(f"{problem.name}: {proxy} was not read at {stage}; there are {shortened(there)}")
+            dearer = relative_cost(proxy, problem)
             if dearer > 1.001:
                 raise BadInput(
-                    f"proxies: {proxy} costs {dearer:.3g} times the full setting ({arena.full}); a proxy has to be "
+                    f"proxies: {proxy} costs {dearer:.3g} times the full setting ({problem.full}); a proxy has to be "
                     "cheaper: reduce it, or write a larger [full]"
                 )
-    return tuple(sorted(found.values(), key=lambda run: relative_cost(run.proxy, arena)))
+    return tuple(sorted(found.values(), key=lambda run: relative_cost(run.proxy, problem)))
 
 
-def expanded(part: StudyProxyPart, arena: Arena, table: Levels) -> list[Proxy]:
+def expanded(part: StudyProxyPart, problem: Problem, table: Levels) -> list[Proxy]:
     """Every combination of a part's values."""
-    space, full = arena.space, arena.space.full
+    space, full = problem.space, problem.space.full
     depths: list[int | None] = [*part.cells] if part.cells else [None]
     if part.econas is not None:
-        proxies = [parse(text, space, side=arena.side, table=table) for text in part.econas]
+        proxies = [parse(text, space, side=problem.side, table=table) for text in part.econas]
         return [
-            space.canonical(Proxy(p.epochs, p.channels, p.resolution, p.samples, cells)) for p in proxies
-            for cells in depths
-        ]  # fmt: skip
+            space.canonical(replace(proxy, cells=cells, task=part.task or "")) for proxy in proxies for cells in depths
+        ]
     factors = (
-        part.epochs or [full.epochs], part.channels or [full.channels], part.resolution or [arena.side], part.samples,
+        part.epochs or [full.epochs], part.channels or [full.channels], part.resolution or [problem.side], part.samples,
         depths,
     )  # fmt: skip
-    return [space.canonical(Proxy(*values)) for values in itertools.product(*factors)]
+    return [space.canonical(Proxy(*values, task=part.task or "")) for values in itertools.product(*factors)]
 
 
-def known_levels(spec: StudySpec, arena: Arena) -> Levels:
+def known_levels(spec: StudySpec, problem: Problem) -> Levels:
     """Of EcoNAS's notation: the space's, or the spec's own."""
-    table = levels(arena.space, arena.side)
+    table = levels(problem.space, problem.side)
     own = spec.levels
     if own is None:
         return table
     return Levels(own.channels or table.channels, own.resolution or table.resolution, own.samples or table.samples)
 
 
-def relative_cost(proxy: Proxy, arena: Arena) -> float:
-    """Theoretical compute of a proxy's training, that of full training being 1."""
-    full = arena.full
-    depth = (proxy.cells or arena.space.cells or 1) / (full.cells or arena.space.cells or 1)
+def relative_cost(proxy: Proxy, problem: Problem) -> float:
+    """Theoretical compute of a proxy's training, that of full training being 1; a task's further inputs not counted."""
+    full = problem.full
+    depth = (proxy.cells or problem.space.cells or 1) / (full.cells or problem.space.cells or 1)
     alike = Proxy(proxy.epochs, proxy.channels, proxy.resolution, proxy.samples, full.cells)
     return depth / theoretical_acceleration(alike, full)
 
@@ -130,23 +129,23 @@ def name_of(proxy: Proxy, stage: int) -> str:
     return str(proxy) if stage == proxy.epochs else f"{stage} of {proxy}"
 
 
-def full_seeds(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> range:
+def full_seeds(spec: StudySpec, problem: Problem, archs: Sequence[Architecture]) -> range:
     """Seeds of the full trainings: as many as the spec asks for and, on a table, as every network has runs."""
-    there = [runs for arch in archs if (runs := arena.full_runs(arch)) is not None]
+    there = [runs for arch in archs if (runs := problem.full_runs(arch)) is not None]
     return range(spec.seed0, spec.seed0 + min([spec.full_seeds, *there]))
 
 
-def proxy_seeds(spec: StudySpec, arena: Arena) -> range:
+def proxy_seeds(spec: StudySpec, problem: Problem) -> range:
     """Seeds of the proxies' trainings; a table of a single run of a proxy answers the same under all."""
-    return range(spec.seed0, spec.seed0 + (1 if arena.simulated else spec.proxy_seeds))
+    return range(spec.seed0, spec.seed0 + (1 if problem.simulated else spec.proxy_seeds))
 
 
-def scores(spec: StudySpec, arena: Arena) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def scores(spec: StudySpec, problem: Problem) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(zero-cost scores, baselines) of a study.
 
     Raises:
         BadInput: There is no such score.
-        Unsupported: A score needs images, and the arena is a table.
+        Unsupported: A score needs images, and the problem is a table.
     """
     wanted = BASELINES if spec.scores is None else tuple(dict.fromkeys(spec.scores))
     baselines = tuple(name for name in wanted if name in BASELINES)
@@ -159,23 +158,23 @@ def scores(spec: StudySpec, arena: Arena) -> tuple[tuple[str, ...], tuple[str, .
                 raise BadInput(f"scores: no score {name!r}: {nearest(name, [*BASELINES, *SCORES])}")
         if not isinstance(spec.evaluator, LivePart):
             raise Unsupported(
-                f"scores: {others[0]} looks at images, and {arena.name} has none; leave it away, or give published "
+                f"scores: {others[0]} looks at images, and {problem.name} has none; leave it away, or give published "
                 "scores as score_file"
             )
     return others, baselines
 
 
-def check(spec: StudySpec, arena: Arena) -> None:
+def check(spec: StudySpec, problem: Problem) -> None:
     """Raises BadInput or Unsupported for what would fail later: proxies that cannot be trained, or one twice."""
-    arena.check(arena.full)
-    _check_reference(spec, runs(spec, arena), *scores(spec, arena))
+    problem.check(problem.full)
+    _check_reference(spec, runs(spec, problem), *scores(spec, problem))
     quick = spec.architectures.quick
     if quick is not None and quick not in ("params", "macs"):
         from suite.training.zero_cost import SCORES
 
         if quick not in SCORES:
             raise BadInput(f"architectures: no quick score {quick!r}: {nearest(quick, ['params', 'macs', *SCORES])}")
-        if isinstance(arena, TableArena):
+        if isinstance(problem, Published):
             raise Unsupported(f"architectures: {quick} looks at images, and a table has none; use params or macs")
 
 
@@ -190,33 +189,33 @@ def _check_reference(
         raise BadInput(f"reference: no proxy {name!r} in this study: {nearest(name, known)}")
 
 
-def plan(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> Plan:
+def plan(spec: StudySpec, problem: Problem, archs: Sequence[Architecture]) -> Plan:
     """What there is to do, checked."""
     if len(archs) > MOST:
         raise BadInput(
             f"architectures: a study takes at most {MOST:,} networks, not {len(archs):,}; draw some with count"
         )
     return Plan(
-        runs(spec, arena), tuple(proxy_seeds(spec, arena)), tuple(full_seeds(spec, arena, archs)),
-        *scores(spec, arena), len(archs),
+        runs(spec, problem), tuple(proxy_seeds(spec, problem)), tuple(full_seeds(spec, problem, archs)),
+        *scores(spec, problem), len(archs),
     )  # fmt: skip
 
 
-def held(arenas: Sequence[Arena]) -> list[Architecture] | None:
+def held(problems: Sequence[Problem]) -> list[Architecture] | None:
     """The networks that all tables hold; None: all of the space."""
     found = None
-    for arena in arenas:
-        if isinstance(arena, TableArena) and arena.table.places is not None:
-            mine = [arena.space.at(int(place)) for place in arena.table.places]
+    for problem in problems:
+        if isinstance(problem, Published) and problem.table.places is not None:
+            mine = [problem.space.at(int(place)) for place in problem.table.places]
             shared = set(mine)
             found = mine if found is None else [arch for arch in found if arch in shared]
     return found
 
 
-def answers_due(spec: StudySpec, arena: Arena, archs: Sequence[Architecture]) -> int:
-    """Answers of a whole study on one arena that are waited for; columns of a table count one each."""
-    todo = plan(spec, arena, archs)
-    if arena.simulated:
+def answers_due(spec: StudySpec, problem: Problem, archs: Sequence[Architecture]) -> int:
+    """Answers of a whole study on one problem that are waited for; columns of a table count one each."""
+    todo = plan(spec, problem, archs)
+    if problem.simulated:
         return len(todo.runs) + len(todo.full_seeds)
     return todo.trainings + len(todo.scores) * len(archs)
 
@@ -228,7 +227,7 @@ def shortened(stages: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class Price:
-    """What a study will cost on one arena, as far as it can be known before."""
+    """What a study will cost on one problem, as far as it can be known before."""
 
     trainings: int
     device_s: float

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from suite.problem import Arena
+from suite.problem import Problem
 from suite.records.folder import Folder
 from suite.spec.reading import check
 from suite.spec.study import StudySpec
@@ -45,6 +45,7 @@ class Records:
     judge: str
     full: Proxy = NO_PROXY
     simulated: bool = False
+    free_judge: bool = False
     side: int = 1
 
 
@@ -57,10 +58,10 @@ def study_of(pairs: Pairs) -> Study:
     rankings += [Ranking(name, BASELINE, -values[None]) for name, values in pairs.sizes.items()]
     rankings.append(Ranking("random", BASELINE, np.random.default_rng(7).random((1, len(pairs.networks)))))
     full = Ranking("full", SCHEDULE, pairs.full, device_s=pairs.full_s, seeds=tuple(range(len(pairs.full))))
-    arena = Records(PublishedNetworks(pairs.space, pairs.networks), pairs.dataset, pairs.device, pairs.judge)
+    problem = Records(PublishedNetworks(pairs.space, pairs.networks), pairs.dataset, pairs.device, pairs.judge)
     nothing = Plan((), (0,), tuple(range(len(pairs.full))), (), (), len(pairs.networks))
     archs = tuple((i,) for i in range(len(pairs.networks)))
-    return Study(cast(Arena, arena), archs, nothing, tuple(rankings), full, pairs.full, pairs.sizes, pairs.judge)
+    return Study(cast(Problem, problem), archs, nothing, tuple(rankings), full, pairs.full, pairs.sizes, pairs.judge)
 
 
 def write(pairs: Sequence[Pairs], out: Path, *, command: str, environment: dict[str, Any], draws: int = 10_000) -> Path:

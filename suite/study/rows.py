@@ -29,7 +29,7 @@ MANY = 2_000
 """Networks from which on a bootstrap has a tenth of the draws, unless the spec says how many."""
 
 CONSISTENCY = (
-    "space", "dataset", "proxy", "epochs", "channels", "resolution", "samples", "cells", "n", "failed",
+    "space", "dataset", "proxy", "epochs", "channels", "resolution", "samples", "cells", "task", "n", "failed",
     *(f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")),
     "ceiling_tau", "ceiling_low", "ceiling_high", "ceiling", "judge", "seeds_proxy", "seeds_full", "draws", "device_s",
     "full_device_s", "speedup_device", "speedup_macs", "clock", "device", "command",
@@ -78,7 +78,7 @@ def measure(study: Study, spec: StudySpec) -> list[MeasuredGroup]:
 
 def consistency_rows(study: Study, spec: StudySpec, command: str, measured: list[MeasuredGroup]) -> Iterator[Row]:
     """One line a ranking, in the order of the study."""
-    arena = study.arena
+    problem = study.problem
     top, kind = noise_ceiling(study.full.errors.T, study.judged.T, study, spec)
     possible, how = possible_tau(study)
     full_s, full_macs = mean_cost(study.full.device_s), mean_cost(study.full.macs)
@@ -89,15 +89,16 @@ def consistency_rows(study: Study, spec: StudySpec, command: str, measured: list
         found = intervals(group, number)
         device_s, macs, energy_j = costs(one)
         ledger = Ledger()
-        ledger.add("proxy", Cost(device_s, arena.device))
+        ledger.add("proxy", Cost(device_s, problem.device))
         proxy = one.as_proxy
         factors = {name: getattr(one.proxy, name) if one.proxy else None
                    for name in ("epochs", "channels", "resolution", "samples", "cells")}  # fmt: skip
         yield {
-            "space": arena.space.name,
-            "dataset": arena.dataset,
+            "space": problem.space.name,
+            "dataset": problem.dataset,
             "proxy": one.name,
             **factors,
+            "task": one.proxy.task if one.proxy else "",
             "n": len(group.rows),
             "failed": int(np.isinf(one.errors[:, group.rows]).sum()),
             **{name: interval.value for name, interval in found.items()},
@@ -150,9 +151,9 @@ def written(one: Ranking, study: Study, spec: StudySpec) -> str:
     """EcoNAS's notation, where the proxy has one."""
     if one.proxy is None or one.kind != SCHEDULE:
         return ""
-    arena = study.arena
+    problem = study.problem
     try:
-        return notation(one.proxy, arena.space, side=arena.side, table=known_levels(spec, arena))
+        return notation(one.proxy, problem.space, side=problem.side, table=known_levels(spec, problem))
     except Unsupported:
         return ""
 
@@ -160,7 +161,7 @@ def written(one: Ranking, study: Study, spec: StudySpec) -> str:
 def theory(proxy: object, study: Study) -> float:
     """EcoNAS's acceleration; nan where the depth differs, which it does not know."""
     try:
-        return theoretical_acceleration(proxy, study.arena.full)  # type: ignore[arg-type]
+        return theoretical_acceleration(proxy, study.problem.full)  # type: ignore[arg-type]
     except Unsupported:
         return math.nan
 
@@ -208,10 +209,10 @@ def noise_ceiling(valid: Floats, judged: Floats, study: Study, spec: StudySpec) 
 
 def possible_tau(study: Study) -> tuple[Interval | None, str]:
     """The tau that a perfect proxy could reach with this judge, extrapolated from the runs; None for one run only."""
-    arena = study.arena
+    problem = study.problem
     if study.judge == OTHER_SEEDS:
         runs, judges = study.full.errors.T, study.full.errors.shape[0] - 1
-    elif arena.simulated:
+    elif problem.free_judge:
         return None, ""
     else:
         runs, judges = study.judged.T, study.judged.shape[0]
@@ -229,13 +230,13 @@ def score_frame(study: Study) -> pd.DataFrame:
     """One line an answer: what the figures and further analyses start from. Baselines are left out."""
     import pandas as pd
 
-    arena = study.arena
-    texts = [arena.space.text(arch) for arch in study.archs]
+    problem = study.problem
+    texts = [problem.space.text(arch) for arch in study.archs]
     sizes = {name: study.sizes.get(name, np.full(len(texts), math.nan)) for name in ("params", "macs")}
 
     def part(one: Ranking, name: str, place: int, judged: Floats | float, test: Floats | float) -> pd.DataFrame:
         frame = pd.DataFrame({
-            "space": arena.space.name, "dataset": arena.dataset, "architecture": texts, "proxy": name,
+            "space": problem.space.name, "dataset": problem.dataset, "architecture": texts, "proxy": name,
             "seed": one.seeds[place], "val_error": one.errors[place], "test_error": test,
             "device_s": one.device_s[place] if len(one.device_s) else math.nan, **sizes,
             "failure": [one.failures.get((place, i), "") for i in range(len(texts))] if one.failures else "",

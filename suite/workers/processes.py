@@ -1,8 +1,4 @@
-"""Engines: how many trials become answers. A faster way to train plugs in here and nowhere else.
-
-An engine gets runs, each a list of trials that are stages of one training, shortest first, already checked, and yields
-their answers as each is done. `Serial` trains them one after another, `Processes` one a core, or several on each GPU.
-"""
+"""Trainings side by side: one process a core, or several on each GPU; the answers are those of one after another."""
 
 from __future__ import annotations
 
@@ -40,29 +36,23 @@ CUDA_CONTEXT = 600 * 2**20
 
 
 class Engine(Protocol):
-    """Answers runs; holds whatever it needs between calls."""
+    """Trains the networks of checked trials; holds whatever it needs between calls."""
 
-    def answers(self, runs: Sequence[Sequence[Trial]]) -> Iterator[Evaluation]:
-        """Each answer as soon as it is done, in any order; a network that fails is answered with its failure."""
+    def start(self, trial: Trial) -> None:
+        """Put a trial into the queue; a later stage of a run in it waits for the earlier ones."""
+        ...
+
+    def next(self) -> Evaluation:
+        """The first answer to complete; a network that fails is answered with its failure."""
+        ...
+
+    def cancel(self) -> None:
+        """Stop what is in flight, which leaves checkpoints, and forget the queue."""
         ...
 
     def close(self) -> None:
         """Let go of processes and files; the engine can still be used and takes them again."""
         ...
-
-
-class Serial:
-    """One training after another, in this process."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-
-    def answers(self, runs: Sequence[Sequence[Trial]]) -> Iterator[Evaluation]:
-        """In the order of the runs."""
-        return (self.trainer.answer(trial) for run in runs for trial in run)
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +113,19 @@ class Processes:
         self.trainer, self.places, self.free_memory = trainer, tuple(places), free_memory or memory_left
         self.sites: list[Site] = []
         self.folder: tempfile.TemporaryDirectory[str] | None = None
+        self.data = contextlib.ExitStack()
+        """What deletes the file of the data."""
+        self.file: Path | None = None
         self.begun = False
+        self.jobs: dict[Trial, Job] = {}
+        """Of each whole run that waits or trains."""
+        self.waiting: deque[Job] = deque()
+        self.done: deque[Evaluation] = deque()
+        self.deaths: Counter[Trial] = Counter()
+        self.lost: dict[Trial, Lost] = defaultdict(Lost)
 
-    def answers(self, runs: Sequence[Sequence[Trial]]) -> Iterator[Evaluation]:
-        """In the order of completion."""
+    def start(self, trial: Trial) -> None:
+        """Train as soon as there is room: it is handed out now if there is."""
         if self.folder is None:
             self.folder = tempfile.TemporaryDirectory(prefix="kendall-engine-")
             most = max(1, len(os.sched_getaffinity(0)) // len(self.places))
@@ -134,61 +133,79 @@ class Processes:
                 Site(place, Path(self.folder.name) / str(number), min(most, PLACES), self.trainer)
                 for number, place in enumerate(self.places)
             ]
-        waiting = deque(Job(deque(run)) for run in runs)
-        deaths: Counter[Trial] = Counter()
-        lost: dict[Trial, Lost] = defaultdict(Lost)
-        try:
-            while waiting or any(site.busy for site in self.sites):
-                self.hand_out(waiting)
-                at_work = {worker.pipe: worker for site in self.sites for worker in site.busy}
-                for pipe in wait(list(at_work)):
-                    yield from self.hear(at_work[pipe], waiting, deaths, lost)  # type: ignore[index]
-        finally:  # nobody waits for these answers any more; perhaps the user stopped the run, and will go on with it
-            leaving = [(site, worker) for site in self.sites for worker in site.busy]
-            for _, worker in leaving:
-                worker.process.terminate()
-            for site, worker in leaving:
-                worker.process.join(timeout=LEAVE_S)
-                site.end(worker)
-            for site in self.sites:
-                site.reserved = 0
+        job = self.jobs.get(trial.whole)
+        if job is None:
+            job = self.jobs[trial.whole] = Job(deque())
+            self.waiting.append(job)
+        job.run.append(trial)
+        self.hand_out()
+
+    def next(self) -> Evaluation:
+        """The first answer to complete."""
+        while not self.done:
+            self.hand_out()
+            heard = {worker.pipe: worker for site in self.sites for worker in site.busy}
+            for pipe in wait(list(heard)):
+                worker = heard[pipe]  # type: ignore[index]
+                if worker.ready:
+                    self.done.extend(self.hear(worker))
+                else:
+                    self.begin(worker)
+        return self.done.popleft()
+
+    def cancel(self) -> None:
+        """Stop all trainings; each leaves a checkpoint. The user stopped the run, and will go on with it perhaps."""
+        self.waiting.clear()
+        self.jobs.clear()
+        self.done.clear()
+        leaving = [(site, worker) for site in self.sites for worker in site.busy]
+        for _, worker in leaving:
+            worker.process.terminate()
+        for site, worker in leaving:
+            worker.process.join(timeout=LEAVE_S)
+            site.end(worker)
+        for site in self.sites:
+            site.reserved = 0
+        self.data.close()
 
     @property
     def workers(self) -> list[Worker]:
         """The processes that there are."""
         return [worker for site in self.sites for worker in site.workers]
 
-    def hand_out(self, waiting: deque[Job]) -> None:
+    def hand_out(self) -> None:
         """Give jobs to processes, as far as there is room; new processes start side by side."""
-        given: list[tuple[Site, Worker, Job]] = []
-        with contextlib.ExitStack() as undo:
-            data: Path | None = None
-            for job in tuple(waiting):
-                if not any(site.room or site is job.alone for site in self.sites):
-                    break
-                site = self.site_for(job)
-                if site is None:
-                    continue
-                waiting.remove(job)
-                if site is job.alone:
-                    site.end_all()  # memory of those that idle is memory too
-                worker = site.idle
-                if worker is None:
-                    data = data or self.packed(undo)
-                    worker = site.start(data)
-                worker.job = job
-                given.append((site, worker, job))
-            for site, worker, job in given:
-                if site in self.sites and self.is_ready(site, worker):
-                    site.ask(worker)
-                else:
-                    waiting.appendleft(job)
+        for job in tuple(self.waiting):
+            if not any(site.room or site is job.alone for site in self.sites):
+                break
+            site = self.site_for(job)
+            if site is None:
+                continue
+            self.waiting.remove(job)
+            if site is job.alone:
+                site.end_all()  # memory of those that idle is memory too
+            worker = site.idle or site.start(self.packed())
+            worker.job = job
+            if worker.ready:
+                site.ask(worker)
 
-    def packed(self, undo: contextlib.ExitStack) -> Path:
-        """The data, in a file that is gone when `undo` is."""
-        path = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="kendall-"))) / "data.pt"
-        pack(self.trainer.data, path, test=self.trainer.judge)
-        return path
+    def begin(self, worker: Worker) -> None:
+        """A new process says that it is ready, or has died on its way: then its job waits again."""
+        site, job = worker.site, worker.job
+        if site in self.sites and self.is_ready(site, worker):
+            site.ask(worker)
+        elif job is not None:
+            self.waiting.appendleft(job)
+        if all(other.ready for other in self.workers):
+            self.data.close()
+
+    def packed(self) -> Path:
+        """The data, in a file that is there until all new processes have mapped it."""
+        if self.file is None or not self.file.exists():
+            folder = Path(self.data.enter_context(tempfile.TemporaryDirectory(prefix="kendall-")))
+            self.file = folder / "data.pt"
+            pack(self.trainer.data, self.file, test=self.trainer.judge)
+        return self.file
 
     def site_for(self, job: Job) -> Site | None:
         """Where it is trained; None: it has to wait."""
@@ -232,11 +249,9 @@ class Processes:
             'or guard the script that starts them with if __name__ == "__main__"'
         )
 
-    def hear(
-        self, worker: Worker, waiting: deque[Job], deaths: Counter[Trial], lost: dict[Trial, Lost]
-    ) -> Iterator[Evaluation]:
+    def hear(self, worker: Worker) -> Iterator[Evaluation]:
         """Take what a process says, or its death."""
-        site, job = worker.site, worker.job
+        site, job, waiting, deaths, lost = worker.site, worker.job, self.waiting, self.deaths, self.lost
         if job is None:  # its place was left meanwhile
             return
         trial = job.run[0]
@@ -250,9 +265,7 @@ class Processes:
             lost[trial].joules += joules
             death = site.end(worker, wait_for_its_end=answer is None)
             job.avoid.add(site.name)
-            with contextlib.ExitStack() as undo:
-                alive = self.is_ready(site, site.start(self.packed(undo)))
-            if alive:  # then it was not for the place
+            if self.is_ready(site, site.start(self.packed())):  # then it was not for the place
                 deaths[trial] += 1
             if deaths[trial] > 1:
                 job.run.popleft()
@@ -262,6 +275,8 @@ class Processes:
                 )
             if job.run:
                 waiting.appendleft(job)
+            else:
+                self.jobs.pop(trial.whole, None)
             return
         if isinstance(answer, BaseException):
             raise answer
@@ -275,6 +290,8 @@ class Processes:
             waiting.appendleft(job)
             return
         site.done(worker)
+        if not job.run:
+            self.jobs.pop(trial.whole, None)
         self.not_alone(job)
         if not answer.failure:
             site.measure(taken, self.free_memory)
@@ -297,6 +314,7 @@ class Processes:
 
     def close(self) -> None:
         """End the processes."""
+        self.cancel()
         for site in self.sites:
             site.close()
         self.sites = []

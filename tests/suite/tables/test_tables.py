@@ -86,6 +86,7 @@ def frames(draw):
             "resolution": 8,
             "samples": [key[2] for key in chosen],
             "cells": pd.array([key[3] for key in chosen], dtype="Int64"),
+            "task": "",
             "stage": [key[1][1] for key in chosen],
             "dataset": [key[4] for key in chosen],
             "split": [key[5] for key in chosen],

@@ -12,10 +12,11 @@ from suite.data.images import load
 from suite.data.seeding import generator
 from suite.networks import build
 from suite.spaces import SPACES
+from suite.tasks.images import batches, subset
 from suite.training.checkpoints import Checkpoints
 from suite.training.device import pick_device, threads
 from suite.training.recipe import RECIPES, Recipe, resolve
-from suite.training.trainer import Trainer, batches, subset
+from suite.training.trainer import Trainer
 from suite.types import BadInput, Ends, Proxy, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
