@@ -64,5 +64,5 @@ class BANANAS:
         return mean + spread * self.rng.normal(size=len(mean))
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Remember the answers."""
+        """Keep the answers for the next fit."""
         self.guided.tell(evaluations)

@@ -62,7 +62,7 @@ class BayesianOptimisation:
         return self.guided.ask(expected_improvement)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Remember the answers."""
+        """Keep the answers for the next fit."""
         self.guided.tell(evaluations)
 
 

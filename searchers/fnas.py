@@ -109,7 +109,7 @@ class Prediction:
 
     arch: Architecture
     reward: float
-    """Reward that V predicts."""
+    """The reward that the critic V predicts."""
     uncertainty: float
     """Error of V that U expects."""
     threshold: float

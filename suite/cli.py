@@ -237,7 +237,7 @@ def measured(row: Machine | Reached) -> str:
 
 @app.command("list", epilog="Example: `kendall list --json`")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """What there is: searchers, spaces, predictors, tables, data sets."""
+    """List everything that is registered: searchers, spaces, predictors, tables, data sets."""
     content = inventory()
     if as_json:
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
@@ -355,7 +355,7 @@ def info(
     source: Annotated[Path | None, typer.Argument(help="The benchmark's own file, if no package ships it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """What a table holds: space, settings, seeds, metrics, device, source, fingerprint."""
+    """Describe a table: space, settings, seeds, metrics, device, source, fingerprint."""
     from suite.tables import info as table_info
 
     content = table_info(name, source)
@@ -369,7 +369,7 @@ def info(
 
 
 def inventory() -> dict[str, list[dict[str, Any]]]:
-    """What `kendall list` prints."""
+    """The registries and their content, as `kendall list` prints them."""
     from searchers import listed, load_all
     from suite.data.datasets import DATASETS
     from suite.spaces import SPACES
@@ -513,7 +513,7 @@ def main() -> None:
 
 
 def stop(line: str, code: int = 2) -> None:
-    """Say why, and leave."""
+    """Say why in one line and exit with a code."""
     sys.stderr.write(f"kendall: {' '.join(line.split())}\n")
     raise SystemExit(code)
 
@@ -529,7 +529,7 @@ class Stopped(SystemExit):
 
 
 def stopped(number: int, _: object) -> None:
-    """On a signal."""
+    """Turn a signal into the end of the run."""
     raise Stopped(number)
 
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from suite import study
 from suite.comparison import board as leaderboard
 from suite.comparison.searches import Comparison, Outcome
-from suite.problem import Problem, problem_of
+from suite.problem import Problem, open_problem
 from suite.records.environment import cpu, environment
 from suite.records.folder import TRIALS, Folder, Row
 from suite.records.log import Log
@@ -27,7 +27,7 @@ Progress: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[], N
 
 
 def silent(what: str, total: int) -> AbstractContextManager[Callable[[], None]]:
-    """No progress bar."""
+    """Show no progress bar at all."""
     return nullcontext(lambda: None)
 
 
@@ -130,7 +130,7 @@ def conduct(
 
 
 def planned(spec: StudySpec, *, base: Path) -> list[str]:
-    """What a study would train and what that would cost, a line a data set; nothing is kept.
+    """The trainings of a study and their estimated cost, a line a data set; nothing is kept.
 
     Raises:
         BadInput, Unsupported: As `conduct`.
@@ -252,7 +252,7 @@ def survive(
 
 def open_problems(spec: Common, base: Path, out: Path) -> list[Problem]:
     """All data sets at hand before anything starts."""
-    return [problem_of(spec, dataset, base=base, checkpoints=out / "checkpoints") for dataset in spec.datasets]
+    return [open_problem(spec, dataset, base=base, checkpoints=out / "checkpoints") for dataset in spec.datasets]
 
 
 def where(problems: list[Problem], command: str) -> JSON:

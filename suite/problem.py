@@ -12,21 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from suite.data.datasets import DATASETS
+from suite.evaluators.recorded import Recorded, RecordedWorkers
+from suite.evaluators.reseeded import Reseeded, ReseededWorkers
+from suite.resources.beside import Resources, WithResources, WorkersWithResources
 from suite.spaces import SPACES, SearchSpace
 from suite.spec.parts import Common, LivePart, ProxyPart, SurrogatePart, TablePart
-from suite.types import JSON, Architecture, Ends, Evaluation, Evaluator, GradientSearch, Proxy, Unsupported
+from suite.types import JSON, Architecture, Ends, Evaluation, Evaluator, GradientSearch, Proxy, Unsupported, Workers
+from suite.workers.simulated import Simulated
 
 if TYPE_CHECKING:
     from suite.evaluators.live import LiveEvaluator
     from suite.evaluators.surrogate import SurrogateEvaluator
     from suite.evaluators.table import TableEvaluator
+    from suite.records.log import Log
     from suite.training.weights.pool import KnowledgePool
 
 
 LISTED = 100_000
 """Architectures of a space, at most, that are all asked for the best."""
 JUDGE = "/judge"
-"""Whose trainings are kept beside those of searches, none of which has this name."""
+"""The name under which the judge's checkpoints are kept; no search has it."""
 
 
 class Problem(Protocol):
@@ -36,14 +41,14 @@ class Problem(Protocol):
     dataset: str
     name: str
     side: int
-    """Of the images [pixels]: the resolution that a proxy has if it names none."""
+    """Side of the images [pixels]: the resolution that a proxy has if it names none."""
     ends: Ends
-    """What its networks take in and give out."""
+    """The inputs and outputs of its networks."""
     full: Proxy
     judge: str
     """Who judges: "test", or "validation, other seeds" where a table has no test split."""
     fingerprint: str
-    """Of the data."""
+    """Hash of the data that answers come from."""
     device: str
     simulated: bool
     """Whether seconds are a table's."""
@@ -72,6 +77,21 @@ class Problem(Protocol):
         """
         ...
 
+    def workers(
+        self, run: str, log: Log, *, seed: int, in_flight: int, resources: Resources | None, pool: KnowledgePool | None
+    ) -> Workers:
+        """Fresh workers without any test metric, for the search of this name: from the log first, then new ones.
+
+        Args:
+            run: Name of the search.
+            log: Holds its answers so far, and gets the new ones.
+            seed: Number that its trials' training seeds are moved by.
+            in_flight: Trials of this search that may be in flight.
+            resources: Give metrics beside the evaluator's; None: there are none.
+            pool: Weights that its networks may inherit.
+        """
+        ...
+
     def search_over(self, run: str) -> None:
         """Let go of what was kept for the search of this name."""
         ...
@@ -90,8 +110,16 @@ class Problem(Protocol):
         """A fresh evaluator that gives `judge_error`."""
         ...
 
+    def judging_workers(self) -> Workers:
+        """Workers of the judge for one winner."""
+        ...
+
     def judge_over(self) -> None:
         """Let go of what was kept for the judge: it will not be asked any more."""
+        ...
+
+    def wait(self) -> None:
+        """Return when something has happened on the processes that train, or at once if there are none."""
         ...
 
     def judge_error(self, answer: Evaluation) -> float:
@@ -111,10 +139,57 @@ class Problem(Protocol):
         ...
 
 
-class Published:
-    """A published table: the search sees validation, the judge the rest."""
+class AnswersAtOnce:
+    """The part that problems share whose answers are looked up: no weights, no processes, nothing kept."""
 
     simulated = free_judge = True
+    dataset: str
+    name: str
+
+    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
+        """A fresh evaluator for the search."""
+        raise NotImplementedError
+
+    def judge_view(self) -> Evaluator:
+        """A fresh evaluator for the judge."""
+        raise NotImplementedError
+
+    @property
+    def trains_blocks(self) -> bool:
+        """No, because nothing is trained here."""
+        return False
+
+    def workers(
+        self, run: str, log: Log, *, seed: int, in_flight: int, resources: Resources | None, pool: KnowledgePool | None
+    ) -> Workers:
+        """Simulated ones; answers are in the log in the order in which they are asked."""
+        view = self.search_view(run)
+        view = view if resources is None else WithResources(view, resources)
+        recorded = Recorded(view, log, dataset=self.dataset, run=run, phase="search")
+        return Simulated(Reseeded(recorded, seed), in_flight)
+
+    def search_over(self, run: str) -> None:
+        """Return at once: nothing was kept for the search."""
+
+    def learn(
+        self, searcher: GradientSearch, proxy: Proxy, *, seed: int, run: str, recipe: str | JSON | None, done: int
+    ) -> Iterator[Evaluation]:
+        """Refuse: there are no images."""
+        raise Unsupported(f"{self.name} has no images to train a supernet on")
+
+    def judging_workers(self) -> Workers:
+        """Simulated workers over the judge's answers."""
+        return Simulated(self.judge_view())
+
+    def judge_over(self) -> None:
+        """Return at once: nothing was kept for the judge."""
+
+    def wait(self) -> None:
+        """Return at once: there are no processes to wait for."""
+
+
+class Published(AnswersAtOnce):
+    """A published table: the search sees validation, the judge the rest."""
 
     def __init__(self, part: TablePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path) -> None:
         from suite.evaluators.table import TableEvaluator
@@ -135,24 +210,16 @@ class Published:
         self.fingerprint, self.device = self.table.fingerprint, self.judging.device
 
     def check(self, proxy: Proxy) -> None:
-        """The table holds it."""
+        """Refuse a proxy that the table does not hold."""
         self.searching.stages(proxy)
 
     def knows_seconds(self, proxy: Proxy) -> bool:
         """Some benchmarks were published without."""
         return any(math.isfinite(s) for s in self.searching.answers(proxy, proxy.epochs).device_s.flat)
 
-    @property
-    def trains_blocks(self) -> bool:
-        """Nothing is trained."""
-        return False
-
     def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
         """Validation answers, with their simulated cost."""
         return self.view(self.table, self.dataset, view="search", full=self.full)
-
-    def search_over(self, run: str) -> None:
-        """Nothing was kept."""
 
     def check_gradients(self, searcher: str, proxy: Proxy) -> None:
         """A table has no images."""
@@ -161,18 +228,9 @@ class Published:
             f"its cells are looked up in {self.name}"
         )
 
-    def learn(
-        self, searcher: GradientSearch, proxy: Proxy, *, seed: int, run: str, recipe: str | JSON | None, done: int
-    ) -> Iterator[Evaluation]:
-        """As `check_gradients`."""
-        raise Unsupported(f"{self.name}: a table has no images to train a supernet on")
-
     def judge_view(self) -> TableEvaluator:
-        """The judge's answers."""
+        """A fresh evaluator that gives the judge's answers."""
         return self.view(self.table, self.dataset, view="judge", full=self.full)
-
-    def judge_over(self) -> None:
-        """Nothing was kept."""
 
     def judge_error(self, answer: Evaluation) -> float:
         """Test error, or the validation error of other seeds."""
@@ -183,12 +241,12 @@ class Published:
         return float(self.judging.optimum(seed))
 
     def full_runs(self, arch: Architecture) -> int:
-        """What the table holds; 1 too where it holds none, so that asking for it says so."""
+        """Full trainings that the table holds; 1 where it holds none, so that asking for it says so."""
         row = self.table.row(arch)
         return max(1, int(self.searching.answers(self.full, self.full.epochs).counts[row])) if row >= 0 else 1
 
     def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
-        """What the table holds."""
+        """The epochs that the table holds of a run."""
         return self.searching.stages(proxy)
 
 
@@ -231,7 +289,7 @@ class Trained:
         self.judging.trainer.check_proxy(proxy)
 
     def knows_seconds(self, proxy: Proxy) -> bool:
-        """They are measured."""
+        """Yes: the seconds of trainings are measured."""
         return True
 
     @property
@@ -243,10 +301,19 @@ class Trained:
 
     def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> LiveEvaluator:
         """Trainings, scored on the validation split; stages are kept until the search is over."""
-        return self.evaluator("search", self.stage_folder(run), pool)
+        return self.evaluator("search", self.stage_folder(run), pool, self.judging)
+
+    def workers(
+        self, run: str, log: Log, *, seed: int, in_flight: int, resources: Resources | None, pool: KnowledgePool | None
+    ) -> Workers:
+        """Trainings on the processes that all searches of this problem share; the log has their order of completion."""
+        workers: Workers = self.search_view(run, pool=pool).workers()
+        workers = workers if resources is None else WorkersWithResources(workers, resources)
+        recorded = RecordedWorkers(workers, log, dataset=self.dataset, run=run, phase="search")
+        return ReseededWorkers(recorded, seed)
 
     def search_over(self, run: str) -> None:
-        """Drop its stages."""
+        """Delete the checkpoints of the search's stages."""
         folder = self.stage_folder(run)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -282,26 +349,35 @@ class Trained:
         """Trainings, scored on the test set too; one that is stopped is kept until the judge is done."""
         return self.judging
 
+    def judging_workers(self) -> Workers:
+        """Trainings on the processes that the searches use."""
+        return self.judging.workers()
+
     def judge_over(self) -> None:
         """Drop what a stopped training left."""
         self.search_over(JUDGE)
+
+    def wait(self) -> None:
+        """Return when something has happened on the processes."""
+        self.judging.wait()
 
     def stage_folder(self, run: str) -> Path | None:
         """Where a search keeps its stages: searches never share them, so that each pays for its own."""
         return self.checkpoints and self.checkpoints / self.dataset / re.sub(r"[^\w.-]+", "_", run)
 
     def evaluator(
-        self, view: Literal["search", "judge"], checkpoints: Path | None, pool: KnowledgePool | None = None
-    ) -> LiveEvaluator:
-        """Trainings under the problem's recipe."""
+        self, view: Literal["search", "judge"], checkpoints: Path | None, pool: KnowledgePool | None = None,
+        beside: LiveEvaluator | None = None,
+    ) -> LiveEvaluator:  # fmt: skip
+        """Trainings under the recipe of the spec."""
         return self.view(
             self.space, self.data, recipe=self.recipe, device=self.part.device, view=view,
             checkpoints=checkpoints, workers=self.part.processes or None, full=self.full, pool=pool,
-            deterministic=self.part.deterministic,
+            deterministic=self.part.deterministic, kind=self.part.workers_kind, beside=beside,
         )  # fmt: skip
 
     def judge_error(self, answer: Evaluation) -> float:
-        """Test error."""
+        """The measured test error [%]."""
         return answer.metrics["test_error"]
 
     def optimum(self, seed: int) -> float:
@@ -309,10 +385,10 @@ class Trained:
         return float("nan")
 
     def full_runs(self, arch: Architecture) -> None:
-        """Each seed is one."""
+        """None: each seed is a full training of its own."""
 
     def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
-        """Any epoch."""
+        """None: a run can be asked at any epoch."""
         return None
 
 
@@ -331,15 +407,19 @@ class TrainedThenLookedUp(Trained):
         self.fingerprint += f" judged by {self.table.fingerprint}"
 
     def judge_view(self) -> Evaluator:
-        """The table's answers."""
+        """A fresh evaluator that gives the table's answers."""
         return self.table.judge_view()
+
+    def judging_workers(self) -> Workers:
+        """The table's answers, at once."""
+        return self.table.judging_workers()
 
     def judge_error(self, answer: Evaluation) -> float:
         """As the table has it."""
         return self.table.judge_error(answer)
 
     def full_runs(self, arch: Architecture) -> int:  # type: ignore[override]
-        """What the table holds."""
+        """Full trainings of the network that the table holds."""
         return self.table.full_runs(arch)
 
     def optimum(self, seed: int) -> float:
@@ -347,11 +427,10 @@ class TrainedThenLookedUp(Trained):
         return self.table.optimum(seed)
 
 
-class Predicted:
+class Predicted(AnswersAtOnce):
     """A surrogate benchmark: the search sees draws, the judge the mean of the full training."""
 
     judge = "surrogate, mean"
-    simulated = free_judge = True
 
     def __init__(self, part: SurrogatePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path) -> None:
         from suite.evaluators.surrogate import SurrogateEvaluator
@@ -382,37 +461,20 @@ class Predicted:
         """Where the table that it was fitted on did."""
         return self.benchmark.cost is not None
 
-    @property
-    def trains_blocks(self) -> bool:
-        """Nothing is trained."""
-        return False
-
     def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
         """Draws, with their predicted cost."""
         return self.view(self.benchmark, view="search")
-
-    def search_over(self, run: str) -> None:
-        """Nothing was kept."""
 
     def check_gradients(self, searcher: str, proxy: Proxy) -> None:
         """A surrogate has no images."""
         raise Unsupported(f"{searcher} trains a supernet, and a surrogate has no images: give evaluator.kind = 'live'")
 
-    def learn(
-        self, searcher: GradientSearch, proxy: Proxy, *, seed: int, run: str, recipe: str | JSON | None, done: int
-    ) -> Iterator[Evaluation]:
-        """As `check_gradients`."""
-        raise Unsupported(f"{self.name}: a surrogate has no images to train a supernet on")
-
     def judge_view(self) -> SurrogateEvaluator:
-        """The mean."""
+        """An evaluator that gives the mean of the full training."""
         return self.view(self.benchmark, view="judge")
 
-    def judge_over(self) -> None:
-        """Nothing was kept."""
-
     def judge_error(self, answer: Evaluation) -> float:
-        """The predicted mean error."""
+        """The predicted mean error of the full training [%]."""
         return answer.metrics["val_error"]
 
     def optimum(self, seed: int) -> float:
@@ -431,8 +493,8 @@ class Predicted:
         return tuple(sorted(setting.stage for setting in self.benchmark.settings if setting.proxy == proxy))
 
 
-def problem_of(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -> Problem:
-    """The problem of one data set of a spec; relative paths are looked up from `base` first.
+def open_problem(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -> Problem:
+    """Open the problem of one data set of a spec; relative paths are looked up from `base` first.
 
     Raises:
         BadInput: Data are missing or damaged.

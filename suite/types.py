@@ -47,7 +47,7 @@ HEADS = ("pooled", "map", "none")
 
 @dataclass(frozen=True)
 class Ends:
-    """What a task asks of a network: what goes in, and what comes out.
+    """The shape that a task asks of a network: its inputs, its outputs and its head.
 
     Raises:
         BadInput: A number is below 1, or there is no such head.
@@ -61,7 +61,7 @@ class Ends:
     outputs: int
     """Classes, bins, actions and the value, or the horizon."""
     head: Literal["pooled", "map", "none"] = "pooled"
-    """What stands on the last feature map: "pooled": its mean, then a linear layer; "map": a 1x1 convolution;
+    """The layer on the last feature map: "pooled": its mean, then a linear layer; "map": a 1x1 convolution;
     "none": nothing, the network gives the map itself and `outputs` says nothing."""
 
     def __post_init__(self) -> None:
@@ -91,7 +91,7 @@ CIFAR10_ENDS = Ends(inputs=3, outputs=10)
 
 @dataclass(frozen=True)
 class Metric:
-    """What a task's `val_error` is: the number that the task minimises, in the task's own unit.
+    """The meaning of a task's `val_error`: the number that the task minimises, in the task's own unit.
 
     >>> Metric("error", "%", worst=100.0, chance=90.0).unit
     '%'
@@ -102,7 +102,7 @@ class Metric:
     worst: float
     """The largest value there is; inf where there is none."""
     chance: float
-    """What an untrained network or blind guesses reach; nan where nobody knows."""
+    """Value that blind guesses reach; nan where nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Proxy:
     cells: int | None = None
     """Depth, where the space allows it; None is the space's own."""
     task: str = ""
-    """What networks are asked, one of `suite.tasks.TASKS`; "" is the board's own task."""
+    """Task that networks are trained for, one of `suite.tasks.TASKS`; "" is the board's own task."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "channels", "resolution", "cells"):
@@ -194,12 +194,12 @@ def refuse_origin(trial: Trial, evaluator: str) -> None:
 
 
 SIMULATED = "table:"
-"""What the device name of a simulated second starts with."""
+"""Prefix of the device name where seconds are simulated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an answer took; definitions in docs/cost.md.
+    """The price of an answer; definitions in docs/cost.md.
 
     Costs of different devices never share a sum: see `suite.records.ledger`.
     """
@@ -376,11 +376,11 @@ class GradientSearch(Protocol):
     bilevel: bool
     """True: the network's weights on one half of the training images, the mixture on the other; False: both on all."""
     keep: str
-    """Whose cell wins: "last": the last epoch's; "best": that of the epoch with the least `val_error`."""
+    """The epoch whose cell wins: "last": the last epoch's; "best": that of the epoch with the least `val_error`."""
     statistics: str
-    """Of the supernet's norms outside training: "running" or "batch"."""
+    """Statistics of the supernet's norms outside training: "running" or "batch"."""
     space: Any
-    """Whose supernet: a `suite.spaces.SearchSpace`."""
+    """The `suite.spaces.SearchSpace` that is searched."""
 
     def build(self, ends: Ends, seed: int) -> Any:
         """The network of mixtures (`suite.networks.mixture.Mixes`) to train, on the CPU, its weights drawn from `seed`.
@@ -413,7 +413,7 @@ class GradientSearch(Protocol):
         ...
 
     def log(self) -> dict[str, float]:
-        """What else an epoch's entry in the log should hold."""
+        """Extra columns for this epoch's log entry."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -441,63 +441,56 @@ class Evaluator(Protocol):
 
 
 @runtime_checkable
-class Workers(Protocol):
-    """Where trials become answers, and when: a queue that several trials may be in at once.
+class Streams(Protocol):
+    """An evaluator that hands over each answer as soon as it is done; optional."""
 
-    The loop `suite.search.run` keeps them busy and owns budget and clock. docs/workers.md shows how to write one.
+    def stream(self, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:
+        """Pairs of (place among the trials, answer) in the order of completion."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """Evaluators and workers that make use of answers given earlier; optional."""
+
+    def recall(self, evaluation: Evaluation) -> None:
+        """Take in an answer that was given earlier, by this object or another."""
+        ...
+
+
+@runtime_checkable
+class Workers(Protocol):
+    """Where trials become answers, and when: some are started, the first to complete is handed over.
+
+    Kinds of them are in `suite.workers`, their contract in docs/workers.md. They keep no clock: the loop does.
     """
 
     name: str
 
     @property
     def free(self) -> int:
-        """How many trials may be started now."""
+        """Number of trials that may be started now."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether `next` has an answer without waiting for another process."""
         ...
 
     def start(self, trial: Trial) -> Cost | None:
-        """Take a trial; its cost where that is known beforehand, as on a table.
+        """Begin with a trial; its cost where that is known before it is done, as on a table.
 
         Raises:
-            Unsupported: It cannot be answered here; nothing was started.
+            Unsupported: The trial cannot be answered here.
         """
         ...
 
     def next(self) -> Evaluation:
-        """The answer that completes first; waits for it. Only asked while a trial is in flight."""
+        """Wait for the first trial in flight that completes; one must be in flight."""
         ...
 
     def cancel(self, trial: Trial | None = None) -> list[Evaluation]:
-        """Give up a trial, or all that are in flight; the answers that are known all the same.
-
-        What was trained stays in checkpoints, so that the same trial goes on from there.
-        """
-        ...
-
-
-@runtime_checkable
-class Staffed(Protocol):
-    """An evaluator that may have workers of its own."""
-
-    def workers(self, slots: int) -> Workers | None:
-        """Workers with up to `slots` trials in flight; None: it answers at once."""
-        ...
-
-
-@runtime_checkable
-class Streams(Protocol):
-    """An evaluator that hands out each answer as soon as it is there."""
-
-    def stream(self, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:
-        """(place among the trials, answer) in the order of completion."""
-        ...
-
-
-@runtime_checkable
-class Recalls(Protocol):
-    """An evaluator that wants to hear of answers which an earlier process was given."""
-
-    def recall(self, evaluation: Evaluation) -> None:
-        """Take an answer that was given earlier: it need not be made again."""
+        """Drop a trial in flight, or all of them; what those that were at work took so far."""
         ...
 
 

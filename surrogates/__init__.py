@@ -40,7 +40,7 @@ class Entry:
     """Where a predictor is found; nothing is imported before it is asked for."""
 
     where: str
-    """module:Class."""
+    """The place of the class, as "module:Class"."""
     what: str
     needs: str = ""
     """The package that it needs beside the core; `pip install` brings it."""

@@ -27,7 +27,7 @@ class Additive(Model):
     target: str = "plain"
 
     times: Floats = field(init=False, repr=False)
-    """Of each column; then the constant, then the error of the fit."""
+    """Time of each column; then the constant, then the error of the fit."""
 
     def learn(self, x: Floats, z: Floats) -> None:
         """Least squares; no column takes less than nothing, the constant may be anything."""
@@ -43,9 +43,9 @@ class Additive(Model):
         return np.nan_to_num(x) @ self.times[:-2] + self.times[-2], np.full(len(x), self.times[-1])
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The table."""
+        """The table of operation times, to be saved."""
         return {"times": self.times}
 
     def restore(self, arrays: Arrays) -> None:
-        """The table."""
+        """Take up a saved table of operation times."""
         self.times = arrays["times"]

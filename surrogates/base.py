@@ -80,7 +80,7 @@ class Differentiable(Predictor, Protocol):
 
 @dataclass(frozen=True)
 class Scale:
-    """How targets are seen by a model: shifted, perhaps as logarithms, with mean 0 and standard deviation 1."""
+    """The scale on which a model sees targets: shifted, perhaps as logarithms, with mean 0 and standard deviation 1."""
 
     kind: str
     shift: float
@@ -109,7 +109,7 @@ class Scale:
         return (z - self.centre) / self.spread
 
     def back(self, z: Floats) -> Floats:
-        """What a model says, in the unit of the targets."""
+        """A model's predictions, in the unit of the targets."""
         z = np.asarray(z) * self.spread + self.centre
         return z + self.shift if self.kind == "plain" else np.exp(np.minimum(z, 700.0)) + self.shift
 
@@ -120,13 +120,13 @@ class Scale:
 
 @dataclass(kw_only=True)
 class Model(ABC):
-    """What all models share: checked input, the scale of targets, intervals, files.
+    """The part that all models share: checked input, the scale of targets, intervals, files.
 
     A model has `learn`, `centre_and_spread`, `arrays` and `restore`, all in the scale of the model.
     """
 
     name: ClassVar[str]
-    """As in `SURROGATES`."""
+    """The model's name in `SURROGATES`."""
     encoding: ClassVar[str] = "auto"
     """The encoding that suits it."""
 
@@ -134,7 +134,7 @@ class Model(ABC):
     """Names of the columns, where the model groups them; the encoder's `names`."""
     seed: int = 0
     target: str = "shifted_log"
-    """How it sees targets: "shifted_log", "log", "plain"."""
+    """Scale of its targets: "shifted_log", "log", "plain"."""
     failures: str = "censored"
     """Infinite targets are "censored" (as bad as the worst that did not fail) or "dropped"."""
     folds: int = 0
@@ -146,11 +146,11 @@ class Model(ABC):
     """SHA-256 of the rows and targets that it was fitted on."""
     scale: Scale = field(init=False, repr=False)
     about: dict[str, str] = field(default_factory=dict, init=False, repr=False)
-    """What its file says beside the model: space, encoding, source ..."""
+    """Facts in its file beside the model: space, encoding, source ..."""
     _rows: tuple[Floats, Floats] | None = field(default=None, init=False, repr=False)
     _groups: npt.NDArray[np.intp] | None = field(default=None, init=False, repr=False)
     _errors: Floats | None = field(default=None, init=False, repr=False)
-    """Of rows held out, as multiples of their spread and `_least`, ascending."""
+    """Errors of held-out rows, as multiples of their spread and `_least`, ascending."""
     _least: float = field(default=0.0, init=False, repr=False)
     _width: int = field(default=0, init=False, repr=False)
 
@@ -307,7 +307,7 @@ class Model(ABC):
         write(path, {"format": FORMAT, **said}, held)
 
     def packed(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        """What its file says, and its arrays."""
+        """The header of its file, and its arrays."""
         said = {
             "predictor": self.name, "options": self.options(), "data": self.data, "failed": self.failed,
             "scale": list(vars(self.scale).values()), "width": self._width, "about": self.about,
@@ -355,7 +355,7 @@ def write(path: Path, said: Mapping[str, Any], held: Arrays) -> None:
 
 
 def read(path: Path, form: str = FORMAT) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """What a file says, and its arrays.
+    """The header of a file, and its arrays.
 
     Raises:
         BadInput: It is missing, damaged, or no model of ours.

@@ -35,7 +35,7 @@ SIZES = ("epochs", "channels", "resolution", "samples", "stage")
 
 @dataclass(frozen=True)
 class Setting:
-    """What a network is trained under, and how long."""
+    """The proxy that a network is trained under, and its epochs."""
 
     proxy: Proxy
     stage: int
@@ -57,7 +57,7 @@ class Rows:
     errors: list[float] = field(default_factory=list)
     """Means over runs [%]; inf for a failed training."""
     seconds: list[float] = field(default_factory=list)
-    """nan where nobody knows."""
+    """Device seconds of each row; nan where nobody knows them."""
     runs: list[tuple[float, ...]] = field(default_factory=list)
     """Errors of single runs, where there are several."""
 
@@ -145,7 +145,7 @@ class Benchmark:
         return np.full(len(archs), np.nan) if self.cost is None else self.said(self.cost, archs, setting)
 
     def said(self, model: Model, archs: Sequence[Architecture], setting: Setting) -> Floats:
-        """What a model says; of a space that can be listed all is said at once, and then looked up."""
+        """Predictions of a model; of a space that can be listed all is said at once, and then looked up."""
         if self.space.size > LISTED:
             return model.mean(self.rows(archs, setting))
         key = (id(model), setting)
@@ -158,7 +158,7 @@ class Benchmark:
         return with_settings(self.encoder(archs), [setting] * len(archs))
 
     def save(self, path: Path) -> None:
-        """Write one file."""
+        """Write the whole benchmark to one file."""
         models = {"error": self.error, **({"cost": self.cost} if self.cost is not None else {})}
         packed = {name: model.packed() for name, model in models.items()}
         said = {
@@ -199,7 +199,7 @@ class Benchmark:
             raise BadInput(f"{path}: a damaged surrogate: {type(error).__name__}: {error}; fit it again") from None
 
     def info(self) -> dict[str, Any]:
-        """What it is, ready for JSON."""
+        """A description of it, ready for JSON."""
         return {
             "space": self.space.name, "dataset": self.dataset, "predictor": self.error.name,
             "encoding": self.encoder.encoding, "settings": [f"{s.stage} of {s.proxy}" for s in self.settings],

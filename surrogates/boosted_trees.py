@@ -24,17 +24,17 @@ class BoostedTrees(Model):
     name = "boosted_trees"
     members: int = 3
     rounds: int = 400
-    """Trees of a member."""
+    """Number of trees of a member."""
     learning_rate: float = 0.06
     leaves: int = 15
     least_rows: int = 3
-    """Of a leaf."""
+    """Least number of rows in a leaf."""
     columns_share: float = 0.3
     """Columns that a tree sees."""
     rows_share: float = 0.6
     """Rows that a tree sees."""
     penalty: float = 1.0
-    """Of squared leaf values."""
+    """Weight of the penalty on squared leaf values."""
     threads: int = 1
 
     forest: Forest = field(init=False, repr=False)
@@ -51,7 +51,7 @@ class BoostedTrees(Model):
                 raise BadInput(f"{self.name}: {key} must lie in (0, 1], not {getattr(self, key)}")
 
     def learn(self, x: Floats, z: Floats) -> None:
-        """Grow all members."""
+        """Grow the trees of all members of the ensemble."""
         import lightgbm
 
         texts = []
@@ -73,9 +73,9 @@ class BoostedTrees(Model):
         return members.mean(axis=0), members.std(axis=0) + 1e-3
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The trees."""
+        """The trees as arrays, to be saved."""
         return self.forest.arrays()
 
     def restore(self, arrays: Arrays) -> None:
-        """The trees."""
+        """Take up the trees of a file."""
         self.forest = Forest.of_arrays(arrays)

@@ -163,7 +163,7 @@ def scale(space: SearchSpace, archs: Sequence[Architecture]) -> Columns:
 
 
 def counts(space: SearchSpace, archs: Sequence[Architecture]) -> Columns:
-    """How many decisions with the same number of options choose each option, over all and over each third of them."""
+    """Number of decisions with the same number of options choose each option, over all and over each third of them."""
     options = as_options(space, archs)
     names: list[str] = []
     columns: list[Floats] = []
@@ -223,7 +223,7 @@ def paths(space: SearchSpace, archs: Sequence[Architecture]) -> Columns:
 
 
 def neighbourhoods(space: SearchSpace, archs: Sequence[Architecture]) -> Columns:
-    """How often each Weisfeiler-Lehman label is in a cell: a node's is made of operations and labels that lead to it.
+    """Counts of each Weisfeiler-Lehman label in a cell: a node's is made of operations and labels that lead to it.
 
     Step 0 counts operations.
 

@@ -23,7 +23,7 @@ class Ensemble(Model):
 
     name = "ensemble"
     members: int = 3
-    """Of the trees, as are `rounds` and `threads`."""
+    """An option of the trees, as are `rounds` and `threads`."""
     rounds: int = 400
     threads: int = 1
 
@@ -44,12 +44,12 @@ class Ensemble(Model):
         return model
 
     def learn(self, x: Floats, z: Floats) -> None:
-        """Fit both."""
+        """Fit the trees and the Gaussian process."""
         self.trees.learn(x, z)
         self.process.learn(x, z)
 
     def centre(self, x: Floats) -> Floats:
-        """The mean of both."""
+        """The mean of both models' predictions."""
         return (self.trees.centre(x) + self.process.centre(x)) / 2
 
     def centre_and_spread(self, x: Floats) -> tuple[Floats, Floats]:
@@ -58,11 +58,11 @@ class Ensemble(Model):
         return (a + b) / 2, np.sqrt((of_a**2 + of_b**2) / 2 + (a - b) ** 2 / 4)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Those of both."""
+        """The arrays of both models, to be saved."""
         trees = {f"trees/{key}": value for key, value in self.trees.arrays().items()}
         return trees | {f"process/{key}": value for key, value in self.process.arrays().items()}
 
     def restore(self, arrays: Arrays) -> None:
-        """Those of both."""
+        """Take up the saved arrays of both models."""
         for part, model in (("trees/", self.trees), ("process/", self.process)):
             model.restore({key.removeprefix(part): v for key, v in arrays.items() if key.startswith(part)})

@@ -25,7 +25,7 @@ class ExtraTrees(Model):
     columns_share: float = 0.5
     """Columns that a node may split on."""
     least_rows: int = 1
-    """Of a leaf."""
+    """Least number of rows in a leaf."""
 
     forest: Forest = field(init=False, repr=False)
 
@@ -37,7 +37,7 @@ class ExtraTrees(Model):
             raise BadInput(f"{self.name}: columns_share must lie in (0, 1], not {self.columns_share}")
 
     def learn(self, x: Floats, z: Floats) -> None:
-        """Grow the trees."""
+        """Grow the trees on all rows."""
         from sklearn.ensemble import ExtraTreesRegressor
 
         forest = ExtraTreesRegressor(
@@ -51,9 +51,9 @@ class ExtraTrees(Model):
         return trees.mean(axis=0), trees.std(axis=0) + 1e-3
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The trees."""
+        """The trees as arrays, to be saved."""
         return self.forest.arrays()
 
     def restore(self, arrays: Arrays) -> None:
-        """The trees."""
+        """Take up the trees of a file."""
         self.forest = Forest.of_arrays(arrays)

@@ -37,7 +37,7 @@ class GaussianProcess(Model):
     tuned_on: int = 600
     """Rows that length scales are chosen on."""
     steps: int = 40
-    """Of L-BFGS, at most."""
+    """Largest number of L-BFGS steps."""
 
     tuned: Floats | None = field(default=None, init=False, repr=False)
     """Logarithms of the weights of each kind, of amplitude and noise."""
@@ -118,7 +118,7 @@ class GaussianProcess(Model):
         return covariance
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """All of the posterior."""
+        """Everything that the posterior needs, to be saved."""
         assert self.tuned is not None
         return {
             "tuned": self.tuned, "group": self.group, "centres": self.centres, "units": self.units,
@@ -126,7 +126,7 @@ class GaussianProcess(Model):
         }  # fmt: skip
 
     def restore(self, arrays: Arrays) -> None:
-        """All of the posterior."""
+        """Take up everything that the posterior needs."""
         self.tuned, self.group, self.centres = arrays["tuned"], arrays["group"], arrays["centres"]
         self.units, self.points, self.factor = arrays["units"], arrays["points"], arrays["factor"]
         self.weights, self.offset = arrays["weights"], float(arrays["offset"])
@@ -144,7 +144,7 @@ def kinds(columns: tuple[str, ...], width: int) -> npt.NDArray[np.intp]:
 
 
 def kind_of(name: str) -> str:
-    """What kind of column a name of `surrogates.encoding` is."""
+    """The kind of column that a name of `surrogates.encoding` is."""
     words = name.split()
     if words[0] == "cell":
         words = words[2:]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SMALLEST = 0.1
-"""Of the uniform distribution of initial weights, as in the paper."""
+"""Bound of the uniform distribution of initial weights, as in the paper."""
 
 
 @dataclass(kw_only=True)
@@ -110,14 +110,14 @@ class LSTM(Model):
         return found.mean(axis=0), found.std(axis=0) + 1e-3
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """All weights."""
+        """All weights of the networks, to be saved."""
         held: dict[str, npt.NDArray[Any]] = {"options": np.array(self.options_of)}
         for number, network in enumerate(self.networks):
             held |= {f"{number}/{name}": weights.numpy() for name, weights in network.state_dict().items()}
         return held
 
     def restore(self, arrays: Arrays) -> None:
-        """All weights."""
+        """Take up saved weights of the networks."""
         import torch
 
         self.options_of, self.networks = int(arrays["options"]), []
@@ -133,7 +133,7 @@ class LSTM(Model):
 
 
 def said(network: nn.ModuleDict, tokens: Tensor, lengths: Tensor) -> Tensor:
-    """What a member says of each sequence, shape (n,)."""
+    """Predictions of a member for each sequence, shape (n,)."""
     import torch
 
     states, _ = network["lstm"](network["embedding"](tokens))  # (n, decisions, hidden)

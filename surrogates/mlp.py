@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LOSSES = ("squared", "ranking")
 MARGIN = 0.1
-"""Of the hinge, in standard deviations of the targets."""
+"""Margin of the hinge, in standard deviations of the targets."""
 
 
 @dataclass(kw_only=True)
@@ -38,13 +38,13 @@ class MLP(Model):
     name = "mlp"
     members: int = 5
     widths: tuple[int, ...] = (128, 128)
-    """Of the hidden layers."""
+    """Widths of the hidden layers, first to last."""
     epochs: int = 200
     batch: int = 64
     lr: float = 3e-3
     weight_decay: float = 1e-3
     loss: str = "squared"
-    """"squared" or "ranking"."""
+    """The loss that is minimised: "squared" or "ranking"."""
 
     centres: Floats = field(init=False, repr=False)
     units: Floats = field(init=False, repr=False)
@@ -106,7 +106,7 @@ class MLP(Model):
         self.layers = [(weights.detach(), biases.detach()) for weights, biases in self.layers]
 
     def _members(self, rows: Tensor) -> Tensor:
-        """What each member says, shape (members, n), of scaled rows, shape (members, n, columns)."""
+        """Predictions of each member, shape (members, n), of scaled rows, shape (members, n, columns)."""
         import torch
 
         for number, (weights, biases) in enumerate(self.layers):
@@ -134,14 +134,14 @@ class MLP(Model):
         return found.mean(axis=0), found.std(axis=0) + 1e-3
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """All weights."""
+        """All weights of the perceptrons, to be saved."""
         held = {"centres": self.centres, "units": self.units}
         for number, (weights, biases) in enumerate(self.layers):
             held |= {f"weights{number}": weights.numpy(), f"biases{number}": biases.numpy()}
         return held
 
     def restore(self, arrays: Arrays) -> None:
-        """All weights."""
+        """Take up saved weights of the perceptrons."""
         import torch
 
         self.centres, self.units = arrays["centres"], arrays["units"]

@@ -48,9 +48,9 @@ class Ridge(Model):
         return z, np.full(len(x), self.noise)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The line."""
+        """Weights, centres and noise, to be saved."""
         return {"weights": self.weights, "centres": self.centres, "noise": np.array(self.noise)}
 
     def restore(self, arrays: Arrays) -> None:
-        """The line."""
+        """Take up saved weights, centres and noise."""
         self.weights, self.centres, self.noise = arrays["weights"], arrays["centres"], float(arrays["noise"])

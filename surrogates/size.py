@@ -33,9 +33,9 @@ class Size(Model):
         return self.line[0] * x[:, 0] + self.line[1], np.full(len(x), self.line[2])
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Slope, offset, error."""
+        """Slope, offset and error, to be saved."""
         return {"line": self.line}
 
     def restore(self, arrays: Arrays) -> None:
-        """Slope, offset, error."""
+        """Take up saved slope, offset and error."""
         self.line = arrays["line"]

@@ -18,21 +18,21 @@ class Forest:
     """Trees of several members; a row goes left where its column is at most the threshold."""
 
     column: npt.NDArray[np.int32]
-    """Of each inner node; -1: a leaf."""
+    """Column of each inner node; -1: a leaf."""
     threshold: Floats
     left: npt.NDArray[np.int32]
     right: npt.NDArray[np.int32]
     nan_left: npt.NDArray[np.bool_]
     """Where a row without this column goes."""
     value: Floats
-    """Of each leaf."""
+    """The value of each leaf, shape (nodes,)."""
     roots: npt.NDArray[np.int32]
     """First node of each tree."""
     member: npt.NDArray[np.int32]
     """Which member each tree belongs to; a member's prediction is the sum of its trees."""
 
     def predict(self, x: Floats) -> Floats:
-        """What each member says, shape (members, n)."""
+        """Predictions of each member, shape (members, n)."""
         found = np.zeros((int(self.member.max()) + 1, len(x)))
         _walk(
             np.ascontiguousarray(x), self.column, self.threshold, self.left, self.right, self.nan_left, self.value,

@@ -51,7 +51,7 @@ def test_the_twenty_lines_of_the_readme_run_and_are_twenty(capsys):
     assert [again.ask() for _ in range(5)] == [same.ask() for _ in range(5)]
 
 
-@pytest.mark.parametrize("name", ["tables", "training"])
+@pytest.mark.parametrize("name", ["tables", "training", "workers"])
 def test_the_code_of_a_page_runs(name):
     names: dict[str, Any] = {}
     for code in blocks(ROOT / "docs" / f"{name}.md", "python"):

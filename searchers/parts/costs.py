@@ -23,7 +23,7 @@ class Place:
     """Position and size of a cell in the supernet."""
 
     kind: str
-    """"cell", "normal" or "reduce"."""
+    """Kind of the cell: "cell", "normal" or "reduce"."""
     channels: int
     side: int
     """Side of the feature maps at its nodes [pixels]."""

@@ -1,4 +1,4 @@
-"""What searches share that ask a predictor which networks to train next.
+"""The part that searches share which ask a predictor which networks to train next.
 
 They begin with random networks; from then on a predictor is fitted to all answers, candidates are mutants of the best
 networks and random ones, and those of the least acquisition are trained. Failed trainings are as bad as the worst that

@@ -137,7 +137,7 @@ def spread(numbers: Sequence[str]) -> str:
 
 
 def winner_rows(outcomes: Sequence[Outcome], problem: Problem) -> Iterator[Row]:
-    """One line a search."""
+    """The rows of winners.csv, one a search."""
     for outcome in outcomes:
         best, last = outcome.best, outcome.last
         metrics = best.metrics if best else {}
@@ -231,7 +231,7 @@ def account(outcomes: Sequence[Outcome]) -> Ledger:
 
 
 def anytime_rows(by_searcher: Mapping[str, Sequence[Outcome]], problem: Problem) -> Iterator[Row]:
-    """The judge's error of the incumbent against device seconds, on one grid for all searchers of an problem.
+    """The judge's error of the incumbent against device seconds, on one grid for all searchers of a problem.
 
     A point is written where every search of the searcher has an incumbent.
     """

@@ -7,31 +7,30 @@ judge, which alone sees what the search did not.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from searchers import make, options
-from suite.evaluators.recorded import Recorded
+from suite.evaluators.recorded import RecordedWorkers
 from suite.problem import Problem
 from suite.records.environment import cpu
 from suite.records.ledger import Ledger, phase_of
 from suite.records.log import Log
-from suite.resources.beside import WithResources
 from suite.resources.sources import FORMULAS, Formulas, Resources, Source, open_source
-from suite.search import run
+from suite.search import turns
 from suite.spec.parts import SearcherPart
 from suite.spec.run import RunSpec
 from suite.types import (
     Cost,
     Evaluation,
-    Evaluator,
     GradientSearch,
     Notes,
     Prediction,
@@ -39,12 +38,10 @@ from suite.types import (
     Proxy,
     Recommendation,
     Searcher,
-    Staffed,
     Trial,
     Unsupported,
     Workers,
 )
-from suite.workers.mapped import Mapped
 
 MEASUREMENTS, CALIBRATIONS, STORES = "measurements.jsonl", "calibrations.json", "stores"
 """Files of measured resources and of what searchers took as their range before they began; folder of their stores."""
@@ -52,9 +49,14 @@ JUDGE_SEED_STEP = 1_000_003
 """Distance of the seeds of one winner's several full trainings: far from any search's own."""
 
 
+Result = TypeVar("Result")
+Turns: TypeAlias = Generator["Workers | None", None, Result]
+"""A job that takes turns with others: it yields the workers that it waits for, or None."""
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """One search, judged."""
+    """The result of one search, with its judge's word."""
 
     part: SearcherPart
     seed: int
@@ -73,34 +75,13 @@ class Outcome:
 
     @property
     def searcher(self) -> str:
-        """What its rows are called."""
+        """The name of its rows."""
         return self.part.row
 
     @property
     def best(self) -> Evaluation | None:
-        """The winner."""
+        """The search's winner; None if it has none."""
         return self.last.best if self.last else None
-
-
-class Reseeded:
-    """Answers a searcher's trials under the training seed of this repeat."""
-
-    def __init__(self, evaluator: Evaluator, seed: int) -> None:
-        self.evaluator, self.seed, self.name = evaluator, seed, evaluator.name
-
-    def evaluate(self, trials: Sequence[Trial]) -> list[Evaluation]:
-        """Answers that carry the trials as they were asked."""
-        answers = self.evaluator.evaluate([self.reseeded(trial) for trial in trials])
-        return [replace(answer, trial=trial) for trial, answer in zip(trials, answers, strict=True)]
-
-    def workers(self, slots: int) -> Workers | None:
-        """The evaluator's own workers, if it has some, under the seed of this repeat."""
-        inner = self.evaluator.workers(slots) if isinstance(self.evaluator, Staffed) else None
-        return inner and Mapped(inner, self.reseeded, lambda trial, answer: replace(answer, trial=trial))
-
-    def reseeded(self, trial: Trial) -> Trial:
-        """The trial as the evaluator is asked."""
-        return replace(trial, seed=trial.seed + self.seed)
 
 
 class Audited:
@@ -119,7 +100,7 @@ class Audited:
         return trials
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Enter, then tell."""
+        """Enter the answers in the ledger, then tell the searcher."""
         for evaluation in evaluations:
             self.ledger.add(phase_of(evaluation.trial, self.full), evaluation.cost)
         self.searcher.tell(evaluations)
@@ -159,7 +140,7 @@ class Comparison:
         self.resources = Resources(problem.space, sources, out / CALIBRATIONS)
 
     def check(self) -> None:
-        """What would fail later fails now.
+        """Refuse now what would fail later.
 
         Raises:
             BadInput: A searcher refuses an option.
@@ -177,14 +158,14 @@ class Comparison:
                 problem.check_gradients(part.name, proxy)
 
     def outcomes(self, log: Log) -> Iterator[Outcome]:
-        """Searcher by searcher, seed by seed."""
-        for part in self.spec.searchers:
-            for seed in range(self.spec.seed0, self.spec.seed0 + self.spec.seeds):
-                yield self.outcome(part, seed, log)
+        """Searcher by searcher, seed by seed; `parallel` of the searches are under way at once."""
+        seeds = range(self.spec.seed0, self.spec.seed0 + self.spec.seeds)
+        searches = (self.outcome(part, seed, log) for part in self.spec.searchers for seed in seeds)
+        yield from side_by_side(searches, self.spec.parallel, self.problem.wait)
         self.problem.judge_over()
 
     def proxy(self, part: SearcherPart) -> Proxy:
-        """What a searcher's candidates, or its supernet, are trained under."""
+        """The proxy of a searcher's candidates, or of its supernet."""
         return (part.proxy or self.spec.proxy or self.spec.full).proxy(self.problem.space, self.problem.side)
 
     def searcher(
@@ -199,7 +180,7 @@ class Comparison:
         return make(part.name, self.problem.space, proxy, rng, capabilities=capabilities, **part.options)
 
     def stores(self, part: SearcherPart, seed: int) -> dict[str, Any]:
-        """What outlives a search, for searchers that know of it: weights of blocks, trained samples.
+        """Stores that outlive a search, for searchers that know of it: weights of blocks, trained samples.
 
         Each search begins with empty ones of its own, unless the spec names a folder that they share.
         """
@@ -221,14 +202,20 @@ class Comparison:
             offered["pool"] = KnowledgePool(folder / "pool", problem.space, proxy, run=run, ends=problem.ends)
         return offered
 
-    def outcome(self, part: SearcherPart, seed: int, log: Log) -> Outcome:
-        """One search, judged."""
-        problem, search = self.problem, Search(self, part, seed, log)
+    def outcome(self, part: SearcherPart, seed: int, log: Log) -> Turns[Outcome]:
+        """One search, judged; it yields the workers that it waits for, or None where others may have a turn."""
+        problem, search = self.problem, OneSearch(self, part, seed, log)
         last: Recommendation | None = None
         changes: list[tuple[float, Evaluation]] = []
-        for last in search.steps():
-            if last.best is not None and (not changes or changes[-1][1] is not last.best):
-                changes.append((last.device_s, last.best))
+        with contextlib.closing(search.steps()) as steps:
+            for step in steps:
+                if step is None:
+                    yield search.workers
+                    continue
+                last = step
+                if last.best is not None and (not changes or changes[-1][1] is not last.best):
+                    changes.append((last.device_s, last.best))
+                yield None
         ledger = search.close(last)
 
         error = regret = math.inf
@@ -237,8 +224,9 @@ class Comparison:
         if best is not None:
             repeats = 1 if problem.free_judge else self.spec.judge_seeds
             trials = [Trial(best.trial.arch, problem.full, seed=seed + k * JUDGE_SEED_STEP) for k in range(repeats)]
-            judged = Recorded(self.judge, log, dataset=problem.dataset, run=search.name, phase="judging")
-            answers = judged.evaluate(trials)
+            judges = problem.judging_workers()
+            judged = RecordedWorkers(judges, log, dataset=problem.dataset, run=search.name, phase="judging")
+            answers = yield from answers_of(judged, trials)
             for answer in answers:
                 ledger.add("judging", answer.cost)
             error = float(np.mean([problem.judge_error(answer) for answer in answers]))
@@ -251,7 +239,60 @@ class Comparison:
         return Outcome(part, seed, last, error, regret, tuple(incumbents), ledger, search.note, predictions)
 
 
-class Search:
+def answers_of(workers: Workers, trials: Sequence[Trial]) -> Turns[list[Evaluation]]:
+    """Answers in the order of some different trials; it yields the workers while it waits for them."""
+    for trial in trials:
+        workers.start(trial)
+    answers: dict[Trial, Evaluation] = {}
+    try:
+        while len(answers) < len(trials):
+            yield workers
+            answer = workers.next()
+            answers[answer.trial] = answer
+    finally:
+        if len(answers) < len(trials):
+            workers.cancel()
+    return [answers[trial] for trial in trials]
+
+
+def side_by_side(jobs: Iterable[Turns[Result]], at_once: int, wait: Callable[[], None]) -> Iterator[Result]:
+    """Run jobs that take turns, so many at once; their results in the order of the jobs.
+
+    Args:
+        jobs: They yield the workers that they wait for, or None where others may have a turn.
+        at_once: How many may have begun and not be done.
+        wait: Returns when any of those workers may have an answer.
+    """
+    waiting = enumerate(jobs)
+    begun: dict[int, tuple[Turns[Result], Workers | None]] = {}
+    results: dict[int, Result] = {}
+    handed = 0
+    try:
+        while True:
+            begun |= {number: (job, None) for number, job in itertools.islice(waiting, at_once - len(begun))}
+            if not begun:
+                return
+            moved = False
+            for number, (job, awaited) in tuple(begun.items()):
+                if awaited is not None and not awaited.ready:
+                    continue
+                moved = True
+                try:
+                    begun[number] = job, next(job)
+                except StopIteration as end:
+                    del begun[number]
+                    results[number] = end.value
+            while handed in results:
+                yield results.pop(handed)
+                handed += 1
+            if not moved:
+                wait()
+    finally:
+        for job, _ in begun.values():
+            job.close()
+
+
+class OneSearch:
     """One search of a comparison."""
 
     def __init__(self, comparison: Comparison, part: SearcherPart, seed: int, log: Log) -> None:
@@ -260,25 +301,28 @@ class Search:
         self.resources = comparison.resources.view()
         self.stores = comparison.stores(part, seed)
         self.searcher = comparison.searcher(part, seed, self.resources, **self.stores)
+        self.workers: Workers | None = None
+        """Workers of a search that asks and is told, once it has begun."""
 
-    def steps(self) -> Iterator[Recommendation]:
-        """What the search would hand over, as it goes on."""
+    def steps(self) -> Generator[Recommendation | None]:
+        """Recommendations of the search as it goes on; None before it waits for its workers."""
         return self.learned(self.searcher) if isinstance(self.searcher, GradientSearch) else self.asked(self.searcher)
 
-    def asked(self, searcher: Searcher) -> Iterator[Recommendation]:
-        """By questions and answers."""
-        view = self.problem.search_view(self.name, pool=self.stores.get("pool"))
-        if self.spec.resources:
-            view = WithResources(view, self.resources)
-        return run(
+    def asked(self, searcher: Searcher) -> Generator[Recommendation | None]:
+        """The turns of a search that asks and is told."""
+        self.workers = self.problem.workers(
+            self.name, self.log, seed=self.seed, in_flight=self.spec.workers,
+            resources=self.resources if self.spec.resources else None, pool=self.stores.get("pool"),
+        )  # fmt: skip
+        return turns(
             Audited(searcher, self.ledger, self.problem.full),
-            Reseeded(Recorded(view, self.log, dataset=self.problem.dataset, run=self.name, phase="search"), self.seed),
+            self.workers,
             budget=self.spec.budget.budget(),
             goal=self.spec.aim,
             workers=self.spec.workers,
         )
 
-    def learned(self, searcher: GradientSearch) -> Iterator[Recommendation]:
+    def learned(self, searcher: GradientSearch) -> Generator[Recommendation | None]:
         """By gradients: a recommendation an epoch, those of the log first.
 
         Its length is its proxy's; of the budget only device seconds count, and an epoch that crosses them ends it.
@@ -304,7 +348,7 @@ class Search:
             yield replace(last, over_budget=tuple(over))
 
     def epochs(self, searcher: GradientSearch) -> Iterator[Evaluation]:
-        """Of a gradient search, those of the log first."""
+        """The epochs of a gradient search, those of the log first."""
         known = self.log.answers(self.problem.dataset, self.name, "search")
         yield from known
         for answer in self.problem.learn(
@@ -335,7 +379,7 @@ class Search:
 
     @property
     def note(self) -> str:
-        """What the searcher wants its readers to know, and which measurements are not to be leant on."""
+        """Notes of the searcher for its readers, and measurements that should not be relied on."""
         noisy = [f"{name} of {count} networks is noisy" for name, count in self.resources.noisy.items()]
         own = self.searcher.note if isinstance(self.searcher, Notes) else ""
         return "; ".join(filter(None, [own, *noisy]))

@@ -1,4 +1,4 @@
-"""What happens to images on their way into a network, a batch at a time, on the device."""
+"""Augmentation: changes of images on their way into a network, a batch at a time, on the device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from suite.data.seeding import generator
 from suite.machine_code import compiled
 
 CHUNK = 1024
-"""Images resized at once."""
+"""Number of images that are resized at once."""
 COMPILING_PAYS = 300_000_000
 """Pixel values that are augmented in the time that the compiled pass takes to load."""
 

@@ -1,4 +1,4 @@
-"""What is known of the image data sets without their pixels: sizes, sources, what may be done to an image."""
+"""Facts of the image data sets without their pixels: sizes, sources, what may be done to an image."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a data set before its pixels are loaded."""
+    """The facts of a data set that are known before its pixels are loaded."""
 
     what: str
     classes: int
     image_channels: int
     side: int
-    """Of the square images [pixels]."""
+    """Side of the square images [pixels]."""
     source: str
     """Who published it, and where."""
     get: str
-    """How to get it, in a few words."""
+    """The way to get it, in a few words."""
     valid_fraction: float
-    """Of the publishers' training part, held out for validation unless told otherwise."""
+    """Share of the publishers' training part that is held out for validation unless told otherwise."""
     crop_padding: int
     """Pixels around the image before a random crop of its own size."""
     flip: bool
@@ -27,7 +27,7 @@ class Entry:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
+        """The shape of an image: channels, height, width."""
         return self.image_channels, self.side, self.side
 
 

@@ -78,7 +78,7 @@ class _Marker:
 
 
 class _Dtype:
-    """What a pickle says of numpy.dtype, as inert data."""
+    """A pickle's numpy.dtype, as inert data."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
@@ -88,7 +88,7 @@ class _Dtype:
 
 
 class _Array:
-    """What a pickle says of an array, as inert data."""
+    """A pickle's array, as inert data."""
 
     state: Any = None
 

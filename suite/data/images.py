@@ -22,7 +22,7 @@ from suite.data.sources import number_in_class
 from suite.types import JSON, BadInput, Ends, nearest
 
 FORMAT = 1
-"""Of the cached file; another one is another file."""
+"""Version of the cached file; another version is another file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class ImageData:
     test_images: torch.Tensor
     test_labels: torch.Tensor
     mean: tuple[float, ...]
-    """Of each channel of the training part (without validation), pixels in [0, 1]."""
+    """Mean of each channel of the training part (without validation), pixels in [0, 1]."""
     std: tuple[float, ...]
     crop_padding: int
     flip: bool
@@ -53,17 +53,17 @@ class ImageData:
 
     @property
     def ends(self) -> Ends:
-        """What telling its classes apart asks of a network."""
+        """The inputs and outputs of a network that tells its classes apart."""
         return Ends(self.image_channels, self.classes)
 
     @property
     def side(self) -> int:
-        """Of the square images [pixels]."""
+        """Side of the square images [pixels]."""
         return int(self.train_images.shape[-1])
 
     @property
     def device(self) -> torch.device:
-        """Where the images live."""
+        """The device that holds the images."""
         return self.train_images.device
 
     def to(self, device: torch.device | str) -> ImageData:

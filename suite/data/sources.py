@@ -120,7 +120,7 @@ FASHION_GZ_MD5 = {
 DIGITS = "65e5b4619795efb40c1082f4c350c049e4ad552200d369b6ae99e21eef5e72c5"
 """sha256 over the pixels (uint8, 0..16) and labels (int64) of scikit-learn's digits."""
 DIGITS_TEST_STRIDE = 5
-"""Of each class, every fifth image is a test image."""
+"""Split rule: of each class, every fifth image is a test image."""
 
 INSIDE = {
     "cifar10": ("cifar10", "cifar-10-batches-py"),

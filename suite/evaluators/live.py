@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
-from collections import Counter, defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +16,12 @@ from suite.training.recipe import Recipe, resolve
 from suite.training.trainer import Trainer
 from suite.training.weights.pool import KnowledgePool
 from suite.types import BadInput, Cost, Evaluation, Proxy, Trial
-from suite.workers.processes import Engine, Processes, pick_places
-from suite.workers.serial import Serial
+from suite.workers import load as load_kind
+from suite.workers.base import Place, TrainingWorkers
+from suite.workers.processes import pick_places
 
 MOST_THREADS = 1024
-"""Of a CPU, for one training: torch dies of far more, without a word."""
+"""Most threads of a CPU for one training: torch dies of far more, without a word."""
 
 
 class LiveEvaluator:
@@ -46,7 +47,9 @@ class LiveEvaluator:
         pool: Weights for trials of origin "pool"; None: there are none.
         deterministic: On a GPU, answers that are the same to the last bit whenever they are asked; slower. On a CPU
             they are.
-        engine: What answers runs instead of processes on `device`; it gets the trainer.
+        kind: Which workers train: a name of `suite.workers.KINDS`; None: "serial" where one network is trained at a
+            time, else "processes". Or a function of the trainer and the places.
+        beside: Another evaluator of the same space and images, whose processes train for this one too.
 
     Raises:
         BadInput: A value is out of its range.
@@ -69,7 +72,8 @@ class LiveEvaluator:
         full: Proxy | None = None,
         pool: KnowledgePool | None = None,
         deterministic: bool = False,
-        engine: Callable[[Trainer], Engine] | None = None,
+        kind: str | Callable[[Trainer, Sequence[Place]], TrainingWorkers] | None = None,
+        beside: LiveEvaluator | None = None,
     ) -> None:
         if view not in ("search", "judge"):
             raise BadInput(f"live: view is search or judge, not {view!r}")
@@ -97,11 +101,15 @@ class LiveEvaluator:
             deterministic=deterministic,
         )
         self.recipe, self.device = self.trainer.recipe, self.trainer.device_name
-        one = len(places) == 1 and places[0].slots == 1
-        made = engine(self.trainer) if engine else Serial(self.trainer) if one else Processes(self.trainer, places)
-        self.engine: Engine = made
-        weakref.finalize(self, self.engine.close)
         self.known: dict[Trial, Evaluation] = {}
+        if beside is not None:
+            made = beside.trains.beside(self.trainer)
+        else:
+            one = len(places) == 1 and places[0].slots == 1
+            chosen = kind or ("serial" if one else "processes")
+            made = (load_kind(chosen) if isinstance(chosen, str) else chosen)(self.trainer, places)
+        self.trains: TrainingWorkers = made
+        weakref.finalize(self, made.close)
         self.trainer.check_proxy(self.full)
 
     @property
@@ -130,91 +138,109 @@ class LiveEvaluator:
         return self.answers(trials)
 
     def answers(self, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:
-        """As `stream`, of trials that were checked; stages of one run are trained one after another."""
-        places: dict[Trial, deque[int]] = defaultdict(deque)
+        """As `stream`, of trials that were checked."""
+        places: dict[Trial, deque[int]] = {}
         runs: dict[Trial, list[Trial]] = {}
         for place, trial in enumerate(trials):
-            places[trial].append(place)
-            if trial in self.known:
-                yield places[trial].popleft(), self.again(trial)
-            else:
-                runs.setdefault(trial.whole, []).append(trial)
-        pool = Trainings(self, max(1, sum(map(len, runs.values()))))
+            places.setdefault(trial, deque()).append(place)
+            runs.setdefault(trial.whole, []).append(trial)
+        workers, due = self.workers(), len(trials)
         try:
             for run in runs.values():
                 for trial in sorted(run, key=lambda trial: trial.epochs):
-                    pool.start(trial)
-            while pool.in_flight:
-                answer = pool.next()
+                    workers.start(trial)
+            while due:
+                answer = workers.next()
+                due -= 1
                 yield places[answer.trial].popleft(), answer
         finally:
-            if pool.in_flight:
-                pool.cancel()
+            if due:  # nobody waits for these any more; perhaps the user stopped the run, and will go on with it
+                workers.cancel()
 
-    def workers(self, slots: int) -> Trainings:
-        """Trainings, up to `slots` of them in flight; as many at once as there are processes."""
-        return Trainings(self, slots)
+    def workers(self) -> LiveWorkers:
+        """Workers for one search, or one part of it, which know what this object knows."""
+        return LiveWorkers(self.trains.beside(self.trainer), self)
 
     def recall(self, evaluation: Evaluation) -> None:
         """Take an answer that was given earlier, by this object or another: it will not be trained for again."""
         self.known[evaluation.trial] = evaluation
 
-    def again(self, trial: Trial) -> Evaluation:
-        """A known answer, which now costs nothing."""
-        known = self.known[trial]
-        free = Cost(0.0, self.device, None if known.cost.energy_j is None else 0.0, 0.0)
-        return replace(known, cost=free)
+    def wait(self) -> None:
+        """Return when something has happened on the processes, or at once if nothing goes on there."""
+        self.trains.wait()
 
     def close(self) -> None:
         """End the processes, if there are any."""
-        self.engine.close()
+        self.trains.close()
 
 
-class Trainings:
-    """The trainings of a live evaluator as workers: those that wait do so in its engine's queue.
+class LiveWorkers:
+    """Workers that train; a trial that was answered before, or is in flight already, is not trained for again.
 
     Args:
-        live: Whose engine trains, and which knows what was trained already.
-        slots: Trials in flight.
+        trains: Workers of one kind, for this object alone.
+        evaluator: Theirs; it holds the answers given so far, and gets the new ones.
     """
 
-    def __init__(self, live: LiveEvaluator, slots: int) -> None:
-        self.live, self.slots, self.name = live, slots, live.name
-        self.in_flight = 0
-        self.due: Counter[Trial] = Counter()
-        """Trials that train, and how often each was asked."""
-        self.done: deque[Evaluation] = deque()
+    name = "live"
+
+    def __init__(self, trains: TrainingWorkers, evaluator: LiveEvaluator) -> None:
+        self.trains, self.evaluator, self.known = trains, evaluator, evaluator.known
+        self.repeated: deque[Trial] = deque()
+        """Trials that are known, or will be once their twin is done."""
+        self.in_flight: dict[Trial, int] = {}
+        """Trial that is trained for -> its twins."""
 
     @property
     def free(self) -> int:
-        """Slots that no trial takes."""
-        return self.slots - self.in_flight
+        """Number of trials that may be started now."""
+        return self.trains.free
+
+    @property
+    def ready(self) -> bool:
+        """Whether an answer is there already."""
+        return bool(self.repeated) or self.trains.ready
 
     def start(self, trial: Trial) -> None:
-        """Train, unless its answer is known or on its way; what it costs is known when it is done."""
-        self.live.trainer.check(trial)
-        if trial in self.live.known:
-            self.done.append(self.live.again(trial))
+        """Begin with a trial.
+
+        Raises:
+            Unsupported: Its proxy cannot be trained here.
+            BadInput: Its architecture is none of the space.
+        """
+        if trial in self.in_flight:
+            self.in_flight[trial] += 1
+        elif trial in self.known:
+            self.repeated.append(trial)
         else:
-            if trial not in self.due:
-                self.live.engine.start(trial)
-            self.due[trial] += 1
-        self.in_flight += 1
+            self.trains.start(trial)
+            self.in_flight[trial] = 0
 
     def next(self) -> Evaluation:
-        """The first answer to complete."""
-        if not self.done:
-            answer = self.live.engine.next()
-            self.live.recall(answer)
-            copies = self.due.pop(answer.trial) - 1
-            self.done.extend([answer, *(self.live.again(answer.trial) for _ in range(copies))])
-        self.in_flight -= 1
-        return self.done.popleft()
+        """Wait for the first to complete; what is known already comes first, and costs nothing."""
+        if self.repeated:
+            return self.again(self.repeated.popleft())
+        answer = self.trains.next()
+        self.recall(answer)
+        self.repeated.extend([answer.trial] * self.in_flight.pop(answer.trial))
+        return answer
+
+    def again(self, trial: Trial) -> Evaluation:
+        """A known answer, which now costs nothing."""
+        known = self.known[trial]
+        free = Cost(0.0, self.evaluator.device, None if known.cost.energy_j is None else 0.0, 0.0)
+        return replace(known, cost=free)
 
     def cancel(self, trial: Trial | None = None) -> list[Evaluation]:
-        """Stop everything that is in flight; trainings leave their checkpoints."""
-        self.live.engine.cancel()
-        self.due.clear()
-        self.done.clear()
-        self.in_flight = 0
-        return []
+        """End a training and those of its twins, or all; what they took so far."""
+        if trial is None:
+            self.repeated.clear()
+            self.in_flight.clear()
+        else:
+            self.repeated = deque(other for other in self.repeated if other != trial)
+            self.in_flight.pop(trial, None)
+        return self.trains.cancel(trial)
+
+    def recall(self, evaluation: Evaluation) -> None:
+        """Take an answer that was given earlier: it will not be trained for again."""
+        self.known[evaluation.trial] = evaluation

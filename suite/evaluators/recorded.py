@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 
 from suite.records.log import Log
-from suite.types import Evaluation, Evaluator, Recalls, Staffed, Streams, Trial, Workers
-from suite.workers.recorded import RecordedWorkers
+from suite.types import Cost, Evaluation, Evaluator, Remembers, Streams, Trial, Workers
 
 
 class Recorded:
@@ -35,8 +35,9 @@ class Recorded:
         for place, trial in enumerate(trials):
             recorded = self.known.get(trial)
             if recorded:
-                evaluation = recorded.popleft()
-                self.recall(evaluation)
+                _, evaluation = recorded.popleft()
+                if isinstance(self.evaluator, Remembers):
+                    self.evaluator.recall(evaluation)
                 yield place, evaluation
             else:
                 new.append(place)
@@ -44,19 +45,59 @@ class Recorded:
             self.log.append(self.dataset, self.run, self.phase, evaluation)
             yield new[k], evaluation
 
-    def recall(self, evaluation: Evaluation) -> None:
-        """Pass on an answer that the log gave."""
-        if isinstance(self.evaluator, Recalls):
-            self.evaluator.recall(evaluation)
 
-    def workers(self, slots: int) -> Workers | None:
-        """The evaluator's own workers, if it has some, behind the log."""
-        inner = self.evaluator.workers(slots) if isinstance(self.evaluator, Staffed) else None
-        if inner is None:
+class RecordedWorkers:
+    """Workers that answer from a log what is in it, in the log's order, and append what is new as it completes.
+
+    A search that is deterministic given its answers and their order goes through the log again. What it asks then and
+    the log does not hold was in flight when the log ended: it is begun with at once, and completes after the log's end.
+    """
+
+    def __init__(self, workers: Workers, log: Log, *, dataset: str, run: str, phase: str) -> None:
+        self.workers, self.log, self.name = workers, log, workers.name
+        self.dataset, self.run, self.phase = dataset, run, phase
+        self.known = log.known.get(f"{phase} {dataset} {run}", {})
+        self.recorded: list[tuple[int, Evaluation]] = []  # a heap of (line in the log, answer in flight)
+
+    @property
+    def free(self) -> int:
+        """Number of trials that may be started now."""
+        return self.workers.free - len(self.recorded)
+
+    @property
+    def ready(self) -> bool:
+        """Whether an answer is there already."""
+        return bool(self.recorded) or self.workers.ready
+
+    def start(self, trial: Trial) -> Cost | None:
+        """Look a trial up in the log, or begin with it."""
+        entries = self.known.get(trial)
+        if entries:
+            heapq.heappush(self.recorded, entries.popleft())
             return None
-        return RecordedWorkers(
-            inner, self.log, dataset=self.dataset, run=self.run, phase=self.phase, recall=self.recall, slots=slots
-        )
+        return self.workers.start(trial)
+
+    def next(self) -> Evaluation:
+        """The first answer in the log of those in flight, or the first new one to complete, now in the log."""
+        if self.recorded:
+            _, evaluation = heapq.heappop(self.recorded)
+            if isinstance(self.workers, Remembers):
+                self.workers.recall(evaluation)
+            return evaluation
+        evaluation = self.workers.next()
+        self.log.append(self.dataset, self.run, self.phase, evaluation)
+        return evaluation
+
+    def cancel(self, trial: Trial | None = None) -> list[Evaluation]:
+        """Drop a trial in flight, or all; answers of the log that nobody waited for are left for the next asking."""
+        kept = []
+        for entry in sorted(self.recorded, reverse=True):
+            if trial is None or entry[1].trial == trial:
+                self.known[entry[1].trial].appendleft(entry)
+            else:
+                kept.append(entry)
+        self.recorded = kept[::-1]
+        return self.workers.cancel(trial)
 
 
 def stream(evaluator: Evaluator, trials: Sequence[Trial]) -> Iterator[tuple[int, Evaluation]]:

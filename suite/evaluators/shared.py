@@ -19,7 +19,7 @@ from suite.tasks.base import Batch, Session
 from suite.tasks.images import EVALUATION_BATCH, batches
 from suite.training.device import Diverged, pick_device, reason, threads
 from suite.training.recipe import Recipe
-from suite.training.trainer import Leg, Trainer
+from suite.training.trainer import Spent, Trainer
 from suite.types import Architecture, BadInput, Cost, Evaluation, KendallError, Proxy, Trial, Unsupported, refuse_origin
 
 STATISTICS = ("batch", "recalibrated", "running")
@@ -129,7 +129,7 @@ class SharedEvaluator:
             known = self.known[key]
             free = Cost(0.0, self.device, None if known.cost.energy_j is None else 0.0, 0.0)
             return replace(known, trial=trial, cost=free)
-        leg, failure = Leg(), ""
+        leg, failure = Spent(), ""
         macs = float(self.trainer.macs(trial))
         metrics = {"params": float(self.space.params(trial.arch, trial.proxy, ends=self.trainer.ends)), "macs": macs}
         try:
@@ -145,8 +145,8 @@ class SharedEvaluator:
         return self.known[key]
 
     @torch.no_grad()
-    def error(self, trial: Trial, leg: Leg) -> float:
-        """Of the held-out images [%]."""
+    def error(self, trial: Trial, leg: Spent) -> float:
+        """Error on the held-out images [%]."""
         supernet, trainer = self.supernets[trial.seed], self.trainer
         keeps = self.statistics != "batch"
         norms = replace(supernet.norms, statistics="running") if keeps else supernet.norms
@@ -177,7 +177,7 @@ class SharedEvaluator:
             raise Diverged("diverged: the loss on the held-out images is not finite")
         return float(100 * errors / answers)
 
-    def recalibrate(self, network: nn.Module, session: Session, seed: int, leg: Leg) -> None:
+    def recalibrate(self, network: nn.Module, session: Session, seed: int, leg: Spent) -> None:
         """Running statistics anew: plain averages over batches of training images, as they are."""
         chosen = session.draw(self.calibration, seed, "calibration").to(self.trainer.device)
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -192,7 +192,7 @@ class SharedEvaluator:
         network.eval()
 
     def outputs(self, network: nn.Module, batch: Batch) -> Tensor:
-        """What a network gives for a batch."""
+        """The outputs of a network for a batch."""
         with torch.autocast(self.trainer.device.type, torch.bfloat16, enabled=self.trainer.half):
             given: Tensor = network(batch.inputs)
         return given.float()

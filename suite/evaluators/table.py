@@ -136,7 +136,7 @@ class TableEvaluator:
 
     @property
     def device(self) -> str:
-        """What its seconds are of; several are named together."""
+        """Device that its seconds are of; several are named together."""
         return " + ".join(self.table.devices) or self.name
 
     def optimum(self, seed: int = 0) -> float:
@@ -347,7 +347,7 @@ def words(block: TableBlock, name: str, shape: tuple[int, ...]) -> tuple[Array, 
 
 
 SPENT = ("device_s", "energy_j", "spent_macs")
-"""What several runs take together; all else is a mean."""
+"""Sum over several runs; all else is a mean."""
 
 
 def over_runs(runs: TableBlock | None, mean: TableBlock | None) -> tuple[dict[str, Array], Array]:

@@ -77,7 +77,7 @@ class Layer(nn.ModuleDict):
 
 
 def name(kernel: int) -> str:
-    """Of a kernel's convolution."""
+    """The module name of a kernel's convolution."""
     return f"conv_{kernel}x{kernel}"
 
 
@@ -141,7 +141,7 @@ class Network(nn.Module):
 
 
 def sum_of(terms: Sequence[Tensor]) -> Tensor:
-    """Of at least one."""
+    """The sum of at least one tensor."""
     total = terms[0]
     for term in terms[1:]:
         total = total + term
@@ -196,7 +196,7 @@ class Mixed(MixedNetwork):
     def computed_macs(
         self, proxy: Proxy, active: Sequence[Sequence[int]], *, ends: Ends
     ) -> int:  # fmt: skip
-        """Of the widest filters and all kernels that are computed, as deep as the deepest."""
+        """Multiply-adds of the widest filters and all kernels that are computed, as deep as the deepest."""
         total, inputs, widest = 0, ends.inputs, 0
         sides = space.sides(proxy)
         for number in range(space.DEPTHS[active[0][-1]]):

@@ -14,7 +14,7 @@ Tensors: TypeAlias = Tensor | tuple[Tensor, ...]
 
 @dataclass
 class Batch:
-    """What goes into a network, and what should come out."""
+    """Inputs of a network with the targets that it should give."""
 
     inputs: Tensors
     """Images as the network sees them, shape (size, channels, side, side)."""
@@ -23,7 +23,7 @@ class Batch:
     size: int = 0
     """Passes of one image through the network that the batch takes; 0 becomes the number of inputs."""
     after: Any = None
-    """What the loss leaves for the next batch, such as a hidden state; the first write wins."""
+    """Value that the loss leaves for the next batch, such as a hidden state; the first write wins."""
 
     def __post_init__(self) -> None:
         if not self.size:
@@ -31,13 +31,13 @@ class Batch:
 
     @property
     def answers(self) -> int:
-        """How many right or wrong answers the network gives to it: one for each target."""
+        """Number of answers that the network gives to it: one for each target."""
         targets = self.targets[0] if isinstance(self.targets, tuple) else self.targets
         return targets.numel()
 
 
 class Loss(Protocol):
-    """How far a network's outputs are from a batch's targets."""
+    """A measure of how far a network's outputs are from a batch's targets."""
 
     def __call__(self, outputs: Tensor, batch: Batch, *, each: bool = False) -> Tensor:
         """The mean over the targets, a scalar; of each example, shape (n,), if `each`."""

@@ -39,14 +39,14 @@ class Block:
     c_out: int = 0
     stride: int = 1
     layers: tuple[str, ...] = ()
-    """Of each layer, how the names of its tensors begin in the network's `state_dict`, in order.
+    """Prefix of the names of each layer's tensors in the network's `state_dict`, in order.
 
     The rest of a name says what the tensor is: the same in every layer, and in every operation that has such a part.
     """
 
     @property
     def key(self) -> Key:
-        """All but the layers."""
+        """All that tells blocks apart but their number of layers."""
         return (
             self.position, self.op, self.kernel, self.expansion, self.se, self.skip, self.c_in, self.c_out, self.stride
         )  # fmt: skip
@@ -86,7 +86,7 @@ def blocks(
 
 
 def nas_bench_201(arch: Architecture, proxy: Proxy, *, ends: Ends) -> list[Block]:
-    """Of a network of NAS-Bench-201: an edge's operation in all cells of a stage is a block, its layers those cells."""
+    """The blocks of a network of NAS-Bench-201: an edge's operation in all cells of a stage, a layer a cell."""
     depth = cells.NASBench201().depth(proxy)
     width = proxy.channels
     found = [

@@ -28,7 +28,7 @@ def first(width: int, full: int, groups: int = 1, *, device: torch.device | None
 
 
 def weights(weight: Tensor, outputs: Channels, inputs: Channels) -> Tensor:
-    """Of a convolution or a linear layer between those channels, shape (outputs, inputs, ...)."""
+    """Weights of a convolution or a linear layer between those channels, shape (outputs, inputs, ...)."""
     if outputs is not None:
         weight = weight.index_select(0, outputs)
     return weight if inputs is None else weight.index_select(1, inputs)

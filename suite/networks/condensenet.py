@@ -64,7 +64,7 @@ class LearnedGroupConv(nn.Module):
 
 
 class GroupedConv(nn.Module):
-    """What a condensed learned group convolution is when it is deployed: a selection of inputs and a grouped 1x1."""
+    """The deployed form of a condensed learned group convolution: a selection of inputs and a grouped 1x1."""
 
     index: Tensor
     """The inputs of each group, group after group, shape (G x inputs of a group,)."""
@@ -109,7 +109,7 @@ class Layer(nn.Module):
         return made
 
     def narrow(self, x: Tensor, seen: Seen, block: Block) -> Tensor:
-        """What a narrower layer makes of some of the inputs, shape (n, growth of the block, h, w); not condensed."""
+        """Output of a narrower layer for some of the inputs, shape (n, growth of the block, h, w); not condensed."""
         reduce, groups = self.reduce, self.conv.groups
         inner = first(space.BOTTLENECK * block.growth, self.norm.num_features, groups, device=x.device)
         outputs = first(block.growth, self.conv.out_channels, groups, device=x.device)
@@ -122,7 +122,7 @@ class Layer(nn.Module):
 
 @dataclass(frozen=True)
 class Block:
-    """What is computed of a block of the supernet."""
+    """The part of a supernet's block that is computed."""
 
     layers: int
     growth: int
@@ -218,7 +218,7 @@ class Network(nn.Module):
         return [space.growth_under(growth, self.proxy) for growth in space.GROWTHS]
 
     def plan(self, of_stage: Row, of_growth: Row) -> Block:
-        """Of a block, from its two rows."""
+        """The mixture of one block, from its two rows."""
         (stage_weights, stages), (growth_weights, options) = of_stage, of_growth
         depths = [space.stage_under(space.STAGES[option], self.proxy) for option in stages]
         growths = [self.growths[option] for option in options]
@@ -241,7 +241,7 @@ class Network(nn.Module):
         self.stage = stage  # not in checkpoints: condensing again to the same stage changes nothing
 
     def layers(self) -> list[list[Layer]]:
-        """Of each block."""
+        """The layers of each block, in the order of the network."""
         return [[cast("Layer", layer) for layer in cast("nn.ModuleList", block)] for block in self.blocks]
 
     def deployed(self) -> Network:
@@ -295,7 +295,7 @@ class Mixed(MixedNetwork):
     norms = PLAIN
 
     def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
-        """The largest."""
+        """The largest network of the space, which holds all weights."""
         sizes = space.scaled(space.STAGES[-1:] * space.BLOCKS, space.GROWTHS[-1:] * space.BLOCKS, proxy)
         return Network(*sizes, proxy, ends=ends, norms=norms)
 
@@ -323,7 +323,7 @@ class Mixed(MixedNetwork):
     def computed_macs(
         self, proxy: Proxy, active: Sequence[Sequence[int]], *, ends: Ends
     ) -> int:  # fmt: skip
-        """Of the longest stages and the largest growths that are computed, with 1x1s that are not condensed."""
+        """Multiply-adds of the longest stages and largest growths that are computed, 1x1s not condensed."""
         largest = tuple(max(options) for options in active)
         return SPACE.trained_macs(largest, proxy, ends=ends)
 

@@ -26,7 +26,7 @@ from suite.spaces import darts as space
 from suite.types import Architecture, Ends, Proxy, Unsupported
 
 AUXILIARY_SIDE = 8
-"""Of the images that reach the auxiliary head [pixels]."""
+"""Side of the feature maps that reach the auxiliary head [pixels]."""
 EDGE_ROWS = {kind: slice(i * len(space.EDGES), (i + 1) * len(space.EDGES)) for i, kind in enumerate(space.CELLS)}
 SLOT_ROWS = {kind: slice(2 * rows.start, 2 * rows.stop) for kind, rows in EDGE_ROWS.items()}
 
@@ -37,7 +37,7 @@ class DropPath:
 
     probability: float = 0.0
     generator: torch.Generator | None = None
-    """Of a CPU; None is torch's global one."""
+    """Generator on a CPU; None is torch's global one."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """The same shape (n, channels, h, w), zero for some of the n."""

@@ -37,7 +37,7 @@ def reaching(edges: Iterable[tuple[int, int]], outputs: Iterable[int]) -> set[in
 
 
 class Zero(nn.Module):
-    """Nothing arrives."""
+    """An operation through which nothing arrives: zeros."""
 
     def __init__(self, stride: int = 1) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class Nothing(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
-        """Zeros for each weight."""
+        """Return a gradient of zeros for each weight."""
         return (None, *(torch.zeros_like(weight) for weight in ctx.saved_tensors))
 
 
 def nothing(like: Tensor, *convolutions: nn.Conv2d) -> Tensor:
-    """What these convolutions, one after the other, make of zeros: zeros of the shape of `like`."""
+    """The output of these convolutions, one after the other, for an input of zeros: zeros of the shape of `like`."""
     weights = (convolution.weight for convolution in convolutions)
     zeros: Tensor = Nothing.apply(like, *weights)  # type: ignore[no-untyped-call]
     return zeros
@@ -95,7 +95,7 @@ class State:
             self.value = self.value.view_as(self.value)
 
     def through(self, operation: nn.Module, like: Tensor) -> Tensor | None:
-        """What `operation` makes of it, None if nothing; `like` has the shape that the result has."""
+        """The output of `operation`, None if nothing; `like` has the shape that the result has."""
         if isinstance(operation, Zero):
             return None
         if self.value is None:

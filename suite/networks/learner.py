@@ -36,9 +36,9 @@ class Pass:
     loss: Tensor
     """The task's mean loss, a scalar, with its graph."""
     outputs: Tensor
-    """What the network gave, float32; logits of shape (n, classes) where the task is to tell classes apart."""
+    """Outputs of the network, float32; logits of shape (n, classes) where the task is to tell classes apart."""
     batch: Batch
-    """What it was given."""
+    """The batch that went through the network."""
     macs: float
     """Multiply-adds of the forward pass."""
     losses: Tensor | None = None
@@ -191,16 +191,16 @@ class Learner:
 
     @property
     def momentum(self) -> float:
-        """Of the weights' optimiser."""
+        """The momentum of the weights' optimizer."""
         return float(self.optimizer.param_groups[0]["momentum"])
 
     @property
     def weight_decay(self) -> float:
-        """Of the weights' optimiser."""
+        """The weight decay of the weights' optimizer."""
         return float(self.optimizer.param_groups[0]["weight_decay"])
 
     def momentum_buffers(self) -> list[Tensor]:
-        """Of the weights, in their order; zeros where no step was taken."""
+        """Momentum buffers of the weights, in their order; zeros where no step was taken."""
         held = (self.optimizer.state[weight].get("momentum_buffer") for weight in self.parameters)
         return [
             torch.zeros_like(weight) if buffer is None else buffer
@@ -283,7 +283,7 @@ class Learner:
     def passed(
         self, batch: Batch, mixture: Tensor | None, mask: Tensor | npt.NDArray[np.bool_] | None, each: bool = False
     ) -> Pass:  # fmt: skip
-        """A forward pass, counted."""
+        """Make a forward pass and count its multiply-adds."""
         if mixture is not None:
             self.supernet.mix(mixture, mask)
         with torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext():

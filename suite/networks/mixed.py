@@ -27,9 +27,9 @@ class CostTable:
     """A cost that adds up over edges."""
 
     skeleton: int
-    """What every network has."""
+    """The cost that every network of the space has."""
     edges: npt.NDArray[np.int64]
-    """What an option adds, over all cells, shape (rows, options)."""
+    """Cost that an option adds, over all cells, shape (rows, options)."""
 
 
 class MixedDecisions:
@@ -115,7 +115,7 @@ class MixedNetwork(MixedDecisions):
 
 @cache
 def added(edges: SearchSpace, rows: tuple[int, ...], metric: str, proxy: Proxy, ends: Ends) -> CostTable:
-    """What the options of a space of edges, in which option 0 costs nothing, add to the skeleton."""
+    """The cost that each option adds to the skeleton, in a space of edges whose option 0 costs nothing."""
 
     def cost(arch: Architecture) -> int:
         return int(getattr(edges, metric)(arch, proxy, ends=ends))

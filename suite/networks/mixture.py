@@ -120,23 +120,23 @@ class MixedEdge(nn.ModuleDict):
         return total
 
     def alive(self, row: Row | None) -> bool:
-        """Whether something may arrive."""
+        """Whether anything may arrive through this edge."""
         return alive(list(self.values()), (0,) if row is None else row[1])
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """What a supernet computes: which options of each row, and their weights."""
+    """The computation that a supernet was told to do: which options of each row, and their weights."""
 
     weights: Tensor | None
     """Shape (rows, options); (cells, rows, options) if cells differ; (n, 1 | cells, rows, options) if examples do.
 
     None: all that is computed counts 1."""
     active: tuple[tuple[int, ...], ...]
-    """Of each row, the options that are computed."""
+    """The options of each row that are computed."""
 
     def rows(self, cell: int, rows: slice) -> Sequence[Row]:
-        """Of the edges of a cell, whose rows are `rows`."""
+        """The weights of a cell's edges, whose rows are `rows`."""
         active = self.active[rows]
         if self.weights is None:
             return [(None, options) for options in active]

@@ -33,7 +33,7 @@ DECISIONS = len(space.DECISIONS)
 PATHS = tuple(product(range(len(space.OPS)), range(len(space.KERNELS)), range(len(space.SE))))
 """The operations that a layer can have, as options of (op, kernel, se)."""
 PUBLISHED = {"momentum": 0.01, "eps": 1e-3}
-"""Of the released networks' norms; torch's momentum is what the released code leaves of 1."""
+"""Momentum of the released networks' norms; torch's momentum is what the released code leaves of 1."""
 
 
 # Modules of which the first channels can be used alone
@@ -115,7 +115,7 @@ class Widths:
 
     @property
     def widest(self) -> int:
-        """That is computed."""
+        """The largest number of channels that is computed."""
         return max(channels for _, channels, _ in self.mixed)
 
     def mask(self, size: Callable[[int], int] = int) -> Tensor | None:
@@ -136,7 +136,7 @@ class Widths:
 
 
 Skips: TypeAlias = Sequence[tuple[str, int, Tensor | None]]
-"""What is added to a layer: kind, channels, weight."""
+"""A skip connection of a layer: kind, channels, weight."""
 
 
 def masked(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -172,7 +172,7 @@ class Squeeze(nn.Module):
 
 
 class Operation(nn.Module):
-    """What a layer computes, skip apart."""
+    """The operation of a layer, without its skip connection."""
 
     def __init__(self, se: float, inputs: int, hidden: int) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class Operation(nn.Module):
 
 
 class Regular(Operation):
-    """Convolution, norm, ReLU, squeeze-and-excitation."""
+    """A layer of convolution, norm, ReLU and squeeze-and-excitation."""
 
     def __init__(self, shape: space.Layer, kernel: int, se: float, norms: Norms) -> None:
         super().__init__(se, shape.inputs, shape.outputs)
@@ -227,7 +227,7 @@ class Separable(Operation):
         self.project_norm = norms.inside(shape.outputs)
 
     def hidden(self, inputs: int) -> int:
-        """Channels inside."""
+        """The number of channels after the expansion."""
         return self.expansion * inputs
 
     def forward(self, x: Tensor, inputs: Widths | None = None, outputs: Widths | None = None) -> Tensor:
@@ -261,7 +261,7 @@ class Layer(nn.ModuleDict):
         self.stride, self.skip = shape.stride, shape.skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of its only operation."""
+        """Compute the layer's only operation, and its skip connection."""
         (operation,) = self.values()
         y: Tensor = operation(x)
         return y if self.skip == "none" else y + shortcut(self.skip, x, self.stride)
@@ -282,7 +282,7 @@ class Layer(nn.ModuleDict):
 
 
 def path_name(kernel: int, expansion: int, se: float) -> str:
-    """Of an operation, as its weights are called.
+    """Name of an operation, as its weights are called.
 
     >>> path_name(5, 6, 0.25), path_name(3, 0, 0.0)
     ('mb6_k5_se', 'conv_k3')
@@ -292,7 +292,7 @@ def path_name(kernel: int, expansion: int, se: float) -> str:
 
 
 class Block(nn.Module):
-    """Layers in a row."""
+    """A block: several layers, one after another."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         super().__init__()
@@ -353,7 +353,7 @@ def path(op: int, kernel: int, se: int) -> tuple[int, int, float]:
 
 
 def skips(row: Row, inputs: Widths, outputs: Widths, stride: int, first: bool) -> Skips:
-    """What may be added to a layer of a mixture: only where filters are written equal, and an identity at stride 1."""
+    """The skips that a layer of a mixture may have: only where filters are written equal, an identity at stride 1."""
     found: list[tuple[str, int, Tensor | None]] = []
     for option, weight in weighted(row):
         kind = space.SKIPS[option]
@@ -372,7 +372,7 @@ def skips(row: Row, inputs: Widths, outputs: Widths, stride: int, first: bool) -
 
 
 class ConvNormReLU(nn.Module):
-    """Stem and head."""
+    """Convolution, norm and ReLU: the stem and the head."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, norms: Norms) -> None:
         super().__init__()
@@ -417,7 +417,7 @@ class Network(nn.Module):
 
 
 def rows_of(block: int) -> slice:
-    """Of a mixture."""
+    """The rows of a mixture that belong to one block."""
     return slice(DECISIONS * block, DECISIONS * (block + 1))
 
 
@@ -460,7 +460,7 @@ def network(
 
 
 def blocks(arch: Architecture, proxy: Proxy, *, ends: Ends) -> list[Keyed]:
-    """Of the network of `arch`: stem, five blocks, head, classifier."""
+    """Costs of the network of `arch`: stem, five blocks, head, classifier."""
     encoding = SPACE.encoding(arch)
     shapes = encoding.layers(proxy.channels)
     first, *_, head = encoding.widths(proxy.channels)
@@ -505,7 +505,7 @@ class Mixed(MixedNetwork):
         )  # fmt: skip
 
     def narrow(self, arch: Architecture, proxy: Proxy, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Of each tensor of the network of `arch`, the first channels."""
+        """The first channels of each tensor that the network of `arch` has."""
         ends = Ends(state["stem.conv.weight"].shape[1], len(state["classifier.bias"]))
         with torch.device("meta"):
             alone = network(arch, proxy, ends=ends).state_dict()
@@ -539,14 +539,14 @@ def widest(channels: int) -> list[int]:
 
 
 def sides(proxy: Proxy) -> list[int]:
-    """Of the images that each block gets, and behind the last."""
+    """Sides of the images that each block gets, and behind the last."""
     return list(accumulate(space.STRIDES, space.halved, initial=proxy.resolution))[:-1]
 
 
 def block_cost(
     number: int, options: tuple[int, int, int], inputs: int, outputs: int, layers: int, side: int
 ) -> space.Cost:  # fmt: skip
-    """Of a block's layers with one operation."""
+    """Costs of a block's layers with one operation."""
     kernel, expansion, se = path(*options)
     stride = space.STRIDES[number]
     block = space.Block(layers, kernel, stride, expansion, inputs, outputs, se)
@@ -556,7 +556,7 @@ def block_cost(
 
 
 def frame(proxy: Proxy, last: int, *, ends: Ends) -> space.Cost:
-    """Of stem, of the head behind a block of `last` channels, and of the classifier."""
+    """Costs of the stem, of the head behind a block of `last` channels, and of the classifier."""
     return FIRST.frame(
         last, proxy.resolution, ends=ends, channels=proxy.channels
     )  # fmt: skip

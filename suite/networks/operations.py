@@ -28,7 +28,7 @@ class Norms:
     affine: bool = True
     """Whether those of the cells have a scale and a shift; the others always have them."""
     statistics: str = "running"
-    """What they normalise by outside training: "running": averages of the training; "batch": the batch's own."""
+    """Statistics that they use outside training: "running": averages of the training; "batch": the batch's own."""
     pools: bool = False
     """Whether a norm without scale and shift follows each pooling in a cell, as in DARTS's supernet."""
 
@@ -37,30 +37,30 @@ class Norms:
             raise BadInput(f"norms: statistics must be one of {', '.join(STATISTICS)}, not {self.statistics!r}")
 
     def inside(self, channels: int, *, affine: bool = True) -> nn.BatchNorm2d:
-        """One of a cell."""
+        """A batch norm for the inside of a cell."""
         tracks = self.statistics == "running"
         return nn.BatchNorm2d(channels, affine=affine and self.affine, track_running_stats=tracks)
 
     def outside(self, channels: int) -> nn.BatchNorm2d:
-        """One of the skeleton."""
+        """A batch norm for the skeleton around the cells."""
         return nn.BatchNorm2d(channels, track_running_stats=self.statistics == "running")
 
 
 PLAIN = Norms()
-"""Of a network that is trained by itself."""
+"""The norms of a network that is trained by itself."""
 
 
 class AfterReLU(nn.Module):
-    """What begins with a ReLU, so that several may share one: see `suite.networks.dead_edges`."""
+    """An operation that begins with a ReLU, so that several may share one: see `suite.networks.dead_edges`."""
 
     begins = "relu"
 
     def begin(self, x: Tensor) -> Tensor:
-        """What is shared."""
+        """The ReLU that operations on one state may share."""
         return F.relu(x)
 
     def end(self, activated: Tensor) -> Tensor:
-        """The rest."""
+        """The operation after its ReLU."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,12 +79,12 @@ class ReLUConvBN(AfterReLU):
         self.norm = nn.BatchNorm2d(outputs) if norm is None else norm
 
     def end(self, activated: Tensor) -> Tensor:
-        """Convolution and norm."""
+        """Convolve and normalise what was activated."""
         normed: Tensor = self.norm(self.conv(activated))
         return normed
 
     def of_nothing(self, like: Tensor) -> Tensor:
-        """As of zeros."""
+        """The output for an input of zeros: the norm's shift."""
         normed: Tensor = self.norm(nothing(like, self.conv))
         return normed
 
@@ -102,12 +102,12 @@ class Separable(AfterReLU):
         self.norm = norm
 
     def end(self, activated: Tensor) -> Tensor:
-        """Convolutions and norm."""
+        """Convolve each channel, then across channels, and normalise."""
         normed: Tensor = self.norm(self.pointwise(self.depthwise(activated)))
         return normed
 
     def of_nothing(self, like: Tensor) -> Tensor:
-        """As of zeros."""
+        """The output for an input of zeros: the norm's shift."""
         normed: Tensor = self.norm(nothing(like, self.depthwise, self.pointwise))
         return normed
 
@@ -117,62 +117,62 @@ class Chain(nn.Sequential):
 
     @property
     def begins(self) -> object:
-        """As the first."""
+        """The kind of beginning that the first operation has."""
         return self.first.begins
 
     @property
     def first(self) -> Any:
-        """That which begins."""
+        """The operation that the chain begins with."""
         return self[0]
 
     def begin(self, x: Tensor) -> Tensor:
-        """What is shared."""
+        """The beginning of the first operation, which others may share."""
         begun: Tensor = self.first.begin(x)
         return begun
 
     def end(self, begun: Tensor) -> Tensor:
-        """The rest."""
+        """The chain after its shared beginning."""
         return self.rest(self.first.end(begun))
 
     def of_nothing(self, like: Tensor) -> Tensor:
-        """As of zeros."""
+        """The output of the chain for an input of zeros."""
         return self.rest(self.first.of_nothing(like))
 
     def rest(self, x: Tensor) -> Tensor:
-        """After the first."""
+        """The operations of the chain after the first."""
         for step in list(self)[1:]:
             x = step(x)
         return x
 
 
 class Pool(nn.Module):
-    """What is shared as a whole among poolings of one kind and stride."""
+    """A pooling, which is shared as a whole among poolings of one kind and stride."""
 
     @property
     def begins(self) -> object:
-        """Its kind and stride."""
+        """The kind and stride of the pooling, which equal ones share."""
         return type(self), self.stride
 
     def begin(self, x: Tensor) -> Tensor:
-        """All of it."""
+        """The whole pooling: it can be shared as it is."""
         pooled: Tensor = self(x)
         return pooled
 
     def end(self, pooled: Tensor) -> Tensor:
-        """No more."""
+        """Return the shared pooling as it is."""
         return pooled
 
     def of_nothing(self, like: Tensor) -> Tensor:
-        """As of zeros."""
+        """The output for an input of zeros: zeros."""
         return torch.zeros_like(like)
 
 
 class MaxPool(nn.MaxPool2d, Pool):
-    """The largest."""
+    """A pooling that takes the largest value of a window."""
 
 
 class MeanPool(nn.AvgPool2d, Pool):
-    """The mean."""
+    """A pooling that takes the mean of a window."""
 
 
 class FactorizedReduce(AfterReLU):
@@ -189,7 +189,7 @@ class FactorizedReduce(AfterReLU):
         self.norm = norm
 
     def end(self, activated: Tensor) -> Tensor:
-        """Convolutions and norm."""
+        """Convolve both halves, join their channels and normalise."""
         halves = [self.even(activated[:, :, ::2, ::2]), self.odd(activated[:, :, 1::2, 1::2])]
         normed: Tensor = self.norm(torch.cat(halves, dim=1))
         return normed
@@ -199,11 +199,11 @@ class Operation(Protocol):
     """Makes a module from `channels` to as many, at 1 / `stride` of the resolution."""
 
     def __call__(self, channels: int, stride: int = 1, norms: Norms = PLAIN) -> nn.Module:
-        """The module."""
+        """Make the module of this operation."""
 
 
 def none(channels: int, stride: int = 1, norms: Norms = PLAIN) -> nn.Module:
-    """No connection."""
+    """The operation `none`: no connection at all."""
     return Zero(stride)
 
 
@@ -215,7 +215,7 @@ def skip(channels: int, stride: int = 1, norms: Norms = PLAIN) -> nn.Module:
 
 
 def convolution(kernel: int) -> Operation:
-    """ReLU, convolution, norm."""
+    """A maker of ReLU, convolution and norm with this kernel."""
 
     def make(channels: int, stride: int = 1, norms: Norms = PLAIN) -> nn.Module:
         return ReLUConvBN(channels, channels, kernel, stride=stride, norm=norms.inside(channels))
@@ -296,7 +296,7 @@ def classifier(features: int, ends: Ends) -> nn.Module:
 
 
 def answer(x: Tensor, layer: nn.Module, head: str) -> Tensor:
-    """What a network gives out of its last feature map, shape (n, features, h, w), by the layer of `classifier`."""
+    """The output of a network for its last feature map, shape (n, features, h, w), by the layer of `classifier`."""
     given: Tensor = layer(x.mean(dim=(2, 3)) if head == "pooled" else x)
     return given
 

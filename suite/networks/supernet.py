@@ -34,7 +34,7 @@ SUPERNETS: dict[str, str] = {
 
 
 class Mixable(Protocol):
-    """What a space's networks must say of themselves to become a supernet."""
+    """The interface that a space's networks need to become a supernet."""
 
     @property
     def options(self) -> Sequence[str]:
@@ -90,7 +90,7 @@ class Mixable(Protocol):
 
 
 def mixable(space: SearchSpace) -> Mixable:
-    """What the networks of a space say of themselves.
+    """The mixable networks of a space.
 
     Raises:
         Unsupported: It has no supernet.
@@ -172,7 +172,7 @@ class Supernet(nn.Module):
 
     @property
     def cells(self) -> int:
-        """That mix."""
+        """The number of cells that have mixtures."""
         return self.kind.cells(self.proxy)
 
     def mix(self, weights: Tensor, mask: Tensor | npt.NDArray[np.bool_] | None = None) -> Supernet:

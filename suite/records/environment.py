@@ -20,7 +20,7 @@ PACKAGES = (
 
 
 def environment(*, command: str, device: str, data: dict[str, str]) -> JSON:
-    """What environment.json holds: no path and no name of a machine."""
+    """The content of environment.json: no path and no name of a machine."""
     return {
         "kendall": suite.__version__,
         "commit": commit(),
@@ -45,7 +45,7 @@ def installed(package: str) -> str | None:
 
 @functools.cache
 def cpu() -> str:
-    """The processor's model name."""
+    """The processor's model name, as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -29,7 +29,7 @@ RESULTS = (
     TRIALS, "leaderboard.csv", "winners.csv", "anytime.csv", "ledger.csv", "consistency.csv", "scores.csv",
     "predictors.csv",
 )  # fmt: skip
-"""What belongs to one spec."""
+"""The files that belong to one spec."""
 
 
 class Folder:
@@ -100,7 +100,7 @@ class Folder:
             )
 
     def close(self) -> None:
-        """Let other processes in."""
+        """Release the folder's lock, so that other processes may enter."""
         os.close(self.handle)
 
     def __enter__(self) -> Folder:
@@ -181,7 +181,7 @@ def flat(content: Mapping[str, object], prefix: str = "") -> dict[str, object]:
 
 
 def cell(value: object) -> object:
-    """A CSV cell."""
+    """One value as a CSV file writes it."""
     if value is None:
         return ""
     if isinstance(value, float):

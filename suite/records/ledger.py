@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from suite.types import Cost, KendallError, Proxy, Trial
 
 CHARGED = ("search", "proxy", "full training")
-"""What a searcher pays for: its own training (supernets, controllers), candidates under a proxy, candidates in full."""
+"""The phases that a searcher pays for: supernets and controllers, candidates under a proxy, candidates in full."""
 PHASES = (*CHARGED, "predicted", "predictor", "measuring", "judging")
 """And beside it: rewards that a model gave for nothing, the fitting of predictors on this machine, latency and energy
 of candidates, the judge's training."""
@@ -51,10 +51,10 @@ class Ledger:
     """The accounts of one search (or of several: ledgers add up)."""
 
     accounts: dict[tuple[str, str], Account] = field(default_factory=lambda: defaultdict(Account))
-    """(phase, device) -> sums."""
+    """Sums of each phase on each device, by (phase, device)."""
 
     def add(self, phase: str, cost: Cost) -> None:
-        """Count one answer's cost."""
+        """Add the cost of one answer to its phase."""
         if phase not in PHASES:
             raise ValueError(f"no phase {phase!r}; there are {', '.join(PHASES)}")
         self.accounts[phase, cost.device].add(cost)

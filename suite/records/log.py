@@ -31,9 +31,8 @@ class Log:
 
     def __init__(self, path: Path, space: SearchSpace) -> None:
         self.path, self.space = path, space
-        self.known: dict[str, dict[Trial, deque[Evaluation]]] = defaultdict(lambda: defaultdict(deque))
-        self.order: dict[str, list[Evaluation]] = defaultdict(list)
-        """Answers of each phase, data set and run as they were written."""
+        self.known: dict[str, dict[Trial, deque[tuple[int, Evaluation]]]] = defaultdict(lambda: defaultdict(deque))
+        """Search -> trial -> its answers, each with its line, in the log's order."""
         self.texts: dict[Architecture, str] = {}
         self.proxies: dict[Proxy, JSON] = {}
         try:
@@ -68,16 +67,14 @@ class Log:
                 arch = archs.get(row["arch"]) or archs.setdefault(row["arch"], self.space.parse(row["arch"]))
                 trial = Trial(arch, proxy, row["epochs"], row["seed"], origin_of(row))
                 cost = row["cost"]
-                answer = Evaluation(
+                evaluation = Evaluation(
                     trial,
                     {name: number_in(value) for name, value in row["metrics"].items()},
                     Cost(number_in(cost["device_s"]), cost["device"], cost["energy_j"], number_in(cost["macs"])),
                     row["failure"],
                     [{name: number_in(value) for name, value in entry.items()} for entry in row["curve"]],
                 )
-                key = f"{row['phase']} {row['dataset']} {row['run']}"
-                self.known[key][trial].append(answer)
-                self.order[key].append(answer)
+                self.known[f"{row['phase']} {row['dataset']} {row['run']}"][trial].append((number, evaluation))
             except BadInput as error:
                 raise BadInput(f"{self.path}:{number}: not a line of this log: {error}; repair or move it") from None
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -85,13 +82,11 @@ class Log:
                 raise BadInput(f"{self.path}:{number}: not a line of this log: {what}; repair or move it") from None
 
     def answers(self, dataset: str, run: str, phase: str) -> list[Evaluation]:
-        """What it holds of a search, shortest training first."""
+        """Answers of a search that it holds, shortest training first."""
         held = self.known.get(f"{phase} {dataset} {run}", {})
-        return sorted((answer for of_one in held.values() for answer in of_one), key=lambda answer: answer.trial.epochs)
-
-    def in_order(self, dataset: str, run: str, phase: str) -> list[Evaluation]:
-        """Answers that it holds of a search, as they were written."""
-        return list(self.order.get(f"{phase} {dataset} {run}", ()))
+        return sorted(
+            (answer for of_one in held.values() for _, answer in of_one), key=lambda answer: answer.trial.epochs
+        )
 
     def append(self, dataset: str, run: str, phase: str, evaluation: Evaluation) -> None:
         """Write one answer; on disk when this returns, if the answer cost real seconds."""
@@ -166,5 +161,5 @@ def number_out(value: float) -> float | str | None:
 
 
 def number_in(value: float | str | None) -> float:
-    """What `number_out` wrote."""
+    """Read a number that `number_out` has written."""
     return math.nan if value is None else float(value)

@@ -29,7 +29,7 @@ from suite.training.device import device_clock, device_name, energy_counter, pic
 from suite.types import JSON, BadInput, Cost, Unsupported
 
 METRICS = {"latency_ms": "ms for a batch", "energy_mj": "mJ an image", "peak_power_w": "W"}
-"""What can be measured, and its unit."""
+"""The metrics that can be measured, with their units."""
 POWER = ("energy_mj", "peak_power_w")
 """Those that need a power meter."""
 NOISY = 0.05
@@ -40,27 +40,27 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Setting:
-    """How to measure: all that a value depends on beside network and device.
+    """The protocol of measuring: all that a value depends on beside network and device.
 
     Raises:
         BadInput: A number is out of its range.
     """
 
     batch_size: int = 1
-    """Of a latency's forward pass."""
+    """Images in a forward pass whose latency is measured."""
     repeats: int = 50
     """Forward passes that a latency is the median of."""
     warm_up_s: float = 0.5
-    """Before a latency."""
+    """Seconds of forward passes before latencies are taken."""
     energy_batch_size: int = 64
     energy_s: float = 5.0
-    """Of a window."""
+    """Length of a window in which energy is measured [s]."""
     energy_windows: int = 3
     energy_warm_up_s: float = 3.0
     idle_s: float = 3.0
-    """How long the idle power is averaged, once."""
+    """Seconds over which the idle power is averaged, once."""
     sample_hz: float = 50.0
-    """Of the power; at least 20."""
+    """Samples of the power a second; at least 20."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -73,10 +73,10 @@ class Setting:
 
 
 class PowerMeter(Protocol):
-    """What a board says of its own power."""
+    """A board's own meter of its power."""
 
     def watts(self) -> float:
-        """Now [W]."""
+        """The power that the device draws now [W]."""
 
     def joules(self) -> float | None:
         """Since some moment in the past [J]; None: there is no counter."""
@@ -84,7 +84,7 @@ class PowerMeter(Protocol):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one network took."""
+    """The measured metrics of one network."""
 
     values: dict[str, float]
     spread: dict[str, float]
@@ -175,7 +175,7 @@ class Meter:
         return noise.to(self.device).contiguous(memory_format=torch.channels_last)
 
     def latencies(self, forward: Callable[[], object]) -> list[float]:
-        """Of each repeat [ms]."""
+        """The latency of each repeat [ms]."""
         self.run_for(self.protocol.warm_up_s, forward)
         times = []
         for _ in range(self.protocol.repeats):
@@ -273,7 +273,7 @@ class NVML:
         return float(pynvml.nvmlDeviceGetPowerUsage(self.handle)) / 1000
 
     def joules(self) -> float | None:
-        """The board's counter."""
+        """Energy that the board's counter shows [J]; None without one."""
         return None if self.counter is None else self.counter()
 
 

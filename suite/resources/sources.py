@@ -1,4 +1,4 @@
-"""What a network takes beside training: size, latency, energy, peak power; from formulas, tables or measurement.
+"""Resources of a network beside training: size, latency, energy, peak power; from formulas, tables or measurement.
 
 `Resources` answers for an architecture under a proxy without training it. The same network always has the same
 value: a measured one is written down when it is first measured and read from there ever after. What cannot be run on
@@ -37,13 +37,13 @@ CALIBRATION_SAMPLES = 64
 
 @dataclass(frozen=True)
 class Reading:
-    """What one source says of one network."""
+    """The values that one source has of one network."""
 
     metrics: dict[str, float]
     reason: str = ""
     """Why a metric is infinite."""
     cost: Cost | None = None
-    """Of measuring it; None where nothing is measured."""
+    """Cost of measuring it; None where nothing is measured."""
     noisy: tuple[str, ...] = ()
     """Metrics that varied too much when they were measured."""
 
@@ -54,13 +54,38 @@ class Source(Protocol):
     names: tuple[str, ...]
 
     def of(self, arch: Architecture, proxy: Proxy) -> Reading:
-        """Of one network, by the names of `names`."""
+        """Values of one network, by the names of `names`."""
 
     def about(self) -> list[JSON]:
         """One entry a metric: name, unit, device, how, source."""
 
+    def measures(self, arch: Architecture, proxy: Proxy) -> bool:
+        """Whether `of` would measure the network now, on a device that has to be free for it."""
 
-class Formulas:
+    def known(self, arch: Architecture, proxy: Proxy) -> Reading | None:
+        """The first measurement of a network, without measuring it now; None: there is none."""
+
+    def again(self, arch: Architecture, proxy: Proxy) -> dict[str, tuple[float, float]]:
+        """Metrics that are measured, anew: metric -> (value, standard deviation)."""
+
+
+class Unmeasured:
+    """Part of a source that measures nothing."""
+
+    def measures(self, arch: Architecture, proxy: Proxy) -> bool:
+        """No: this source only looks values up."""
+        return False
+
+    def known(self, arch: Architecture, proxy: Proxy) -> Reading | None:
+        """None: this source has no measurements."""
+        return None
+
+    def again(self, arch: Architecture, proxy: Proxy) -> dict[str, tuple[float, float]]:
+        """There are no measured metrics."""
+        return {}
+
+
+class Formulas(Unmeasured):
     """Parameters and multiply-adds by the space's own formulas.
 
     Raises:
@@ -78,17 +103,17 @@ class Formulas:
         self.of(space.at(0), space.full)
 
     def of(self, arch: Architecture, proxy: Proxy) -> Reading:
-        """Exact."""
+        """The exact values of the formulas."""
         formulas: dict[str, Callable[..., int]] = {"params": self.space.params, "macs": self.space.macs}
         return Reading({name: float(formulas[name](arch, proxy, ends=self.ends)) for name in self.names})
 
     def about(self) -> list[JSON]:
-        """Of params and macs."""
+        """The origin of params and macs, for the results folder."""
         how = {"device": "", "how": "formula", "source": f"suite.spaces, {self.space.name}"}
         return [{"metric": name, "unit": FORMULAS[name], **how} for name in self.names]
 
 
-class Looked:
+class Looked(Unmeasured):
     """One device's columns of a table, whatever the proxy: of the network that the publisher measured, in full size.
 
     Args:
@@ -128,7 +153,7 @@ class Looked:
         return Reading({name: math.inf if math.isnan(value) else value for name, value in found.items()}, reason)
 
     def about(self) -> list[JSON]:
-        """Of each column."""
+        """The origin of each column, for the results folder."""
         where = {"device": self.device, "how": f"table {self.table.name}", "source": self.table.fingerprint}
         return [{"metric": name, "unit": OF_TABLES[metric], **where} for name, metric in self.metrics.items()]
 
@@ -163,10 +188,14 @@ class Measured:
         }
 
     def of(self, arch: Architecture, proxy: Proxy) -> Reading:
-        """As first measured."""
+        """The values that were measured first, or measured now."""
         key = self.key_of(arch, proxy)
         row = self.store.get(key) or self.store.put(key, lambda: self.measure(arch, proxy)[0])
         return self.reading(row)
+
+    def measures(self, arch: Architecture, proxy: Proxy) -> bool:
+        """Whether the network was not measured yet."""
+        return self.known(arch, proxy) is None
 
     def known(self, arch: Architecture, proxy: Proxy) -> Reading | None:
         """As first measured; None if it never was, and then it is not measured now."""
@@ -207,7 +236,7 @@ class Measured:
         return {"values": values, "reason": reason, "cost": paid, "noisy": []}
 
     def reading(self, row: JSON) -> Reading:
-        """What a line of the store says."""
+        """The reading that a line of the store holds."""
         cost = Cost(**row["cost"])
         values = row["values"] or dict.fromkeys(self.metrics.values(), math.inf)
         noisy = tuple(name for name, metric in self.metrics.items() if metric in row["noisy"])
@@ -220,7 +249,7 @@ class Measured:
         return json.dumps({**self.key, "space": space.name, "arch": space.text(arch), **size}, sort_keys=True)
 
     def about(self) -> list[JSON]:
-        """Of each metric."""
+        """The origin of each metric, for the results folder."""
         where = {"device": self.meter.device_name, "how": "measured", "source": str(self.store.path.name)}
         return [{"metric": name, "unit": self.units[metric], **where} for name, metric in self.metrics.items()]
 
@@ -250,7 +279,7 @@ class Store:
             self.read()
 
     def get(self, key: str) -> JSON | None:
-        """What is known of a network; the file may hold more by now."""
+        """The stored row of a network; the file may hold more by now."""
         return self.rows.get(key)
 
     def put(self, key: str, measure: Callable[[], JSON]) -> JSON:
@@ -291,12 +320,12 @@ class Store:
             self.seen += len(line)
 
     def locked(self) -> Lock:
-        """Alone with the file."""
+        """A lock that keeps other processes from the file."""
         return Lock(self.file.fileno())
 
 
 class Lock:
-    """Of an open file, against other processes."""
+    """A lock of an open file against other processes."""
 
     def __init__(self, handle: int) -> None:
         self.handle = handle
@@ -356,7 +385,7 @@ class Resources:
     sources: Sequence[Source]
     file: Path | None = None
     costs: list[Cost] = field(default_factory=list)
-    """Of measuring: one for each network that was asked for here, in the order of asking."""
+    """Costs of measuring: one for each network that was asked for here, in the order of asking."""
     charged: set[tuple[int, Architecture, Proxy]] = field(default_factory=set)
     noisy: dict[str, int] = field(default_factory=dict)
     """Metric -> how many networks' values are noisy."""
@@ -368,7 +397,7 @@ class Resources:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The metrics."""
+        """The names of all metrics, source by source."""
         return tuple(name for source in self.sources for name in source.names)
 
     def view(self) -> Resources:
@@ -399,9 +428,13 @@ class Resources:
     def recall(self, arch: Architecture, proxy: Proxy) -> None:
         """Note that the network was asked for earlier, by a search that is now replayed: nothing is measured."""
         for number, source in enumerate(self.sources):
-            known = source.known(arch, proxy) if isinstance(source, Measured) else None
+            known = source.known(arch, proxy)
             if known is not None:
                 self.charge(number, arch, proxy, known)
+
+    def measures(self, arch: Architecture, proxy: Proxy) -> bool:
+        """Whether reading the metrics of a network would measure it now."""
+        return any(source.measures(arch, proxy) for source in self.sources)
 
     def charge(self, number: int, arch: Architecture, proxy: Proxy, reading: Reading) -> None:
         """The price of a measurement, once a network."""
@@ -417,8 +450,7 @@ class Resources:
 
     def again(self, arch: Architecture, proxy: Proxy) -> dict[str, tuple[float, float]]:
         """Measured metrics of a network anew, for the last word on a winner: metric -> (value, standard deviation)."""
-        measured = [source for source in self.sources if isinstance(source, Measured)]
-        return {name: pair for source in measured for name, pair in source.again(arch, proxy).items()}
+        return {name: pair for source in self.sources for name, pair in source.again(arch, proxy).items()}
 
     def calibrate(self, proxy: Proxy, *, samples: int = CALIBRATION_SAMPLES, seed: int = 0) -> Calibration:
         """All metrics of random architectures, the same for every search of a run.

@@ -16,9 +16,9 @@ from suite.spaces.base import SearchSpace
 from suite.types import CIFAR10_ENDS, Architecture, BadInput, Ends, Proxy, Unsupported
 
 DEPTHS = (2, 3, 4, 5)
-"""Convolutions."""
+"""Possible numbers of convolutions in a network."""
 FILTERS = (8, 16, 32, 48, 64)
-"""At full width."""
+"""Possible filters of a convolution at full width."""
 KERNELS = (3, 5, 7)
 LAYERS = DEPTHS[-1]
 POOLED = 2
@@ -98,7 +98,7 @@ class AlexNet(SearchSpace):
             )
 
     def params(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
-        """Trainable parameters."""
+        """Trainable parameters of the network, by formula."""
         self.check_proxy(proxy)
         ends.need_pooled(self.name)
         total, arriving = 0, ends.inputs
@@ -123,7 +123,7 @@ class AlexNet(SearchSpace):
 
 
 def listed(values: tuple[int, ...]) -> str:
-    """3, 5, 7"""
+    """Numbers as a list in a sentence: 3, 5, 7."""
     return ", ".join(map(str, values))
 
 
@@ -138,7 +138,7 @@ def pooled(side: int) -> int:
 
 
 def sides(proxy: Proxy) -> list[int]:
-    """Of the images in each convolution [pixels]."""
+    """Sides of the images in each convolution [pixels]."""
     found = [proxy.resolution]
     for number in range(1, LAYERS):
         found.append(pooled(found[-1]) if number <= POOLED else found[-1])

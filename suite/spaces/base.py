@@ -1,4 +1,4 @@
-"""What every search space can do: draw, mutate, list neighbours, count, read and write its text form."""
+"""The interface of every search space: draw, mutate, list neighbours, count, read and write its text form."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SearchSpace(ABC):
     name: str
     """As in `SPACES` and in every result."""
     decisions: tuple[int, ...]
-    """Options of each decision."""
+    """Number of options of each decision."""
     full: Proxy
     """The full training that the space was published with: what a proxy is cheap against."""
     cells: int | None = None
@@ -77,7 +77,7 @@ class SearchSpace(ABC):
 
     @functools.cached_property
     def _strides(self) -> tuple[int, ...]:
-        """What one more of each decision adds to `index`."""
+        """The step of `index` for one more of each decision."""
         return tuple(math.prod(self.decisions[place + 1 :]) for place in range(len(self.decisions)))
 
     def at(self, index: int) -> Architecture:

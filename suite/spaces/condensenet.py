@@ -24,7 +24,7 @@ from suite.spaces.base import SearchSpace
 from suite.types import CIFAR10_ENDS, Architecture, BadInput, Ends, Proxy, Unsupported
 
 STAGES = (6, 8, 10, 12, 14)
-"""Layers of a block."""
+"""Possible numbers of layers in a block."""
 GROWTHS = (4, 8, 16, 24, 32)
 """Channels that a layer adds, at full width."""
 BLOCKS = 3
@@ -43,11 +43,11 @@ class Layer:
 
     block: int
     number: int
-    """Within its block."""
+    """Number of the layer within its block, from 0."""
     inputs: int
     growth: int
     side: int
-    """Of its images [pixels]."""
+    """Side of the layer's feature maps [pixels]."""
 
 
 class CondenseNet(SearchSpace):
@@ -123,7 +123,7 @@ class CondenseNet(SearchSpace):
         return self.counted(arch, proxy, ends, deployed=False)[1]
 
     def counted(self, arch: Architecture, proxy: Proxy, ends: Ends, *, deployed: bool) -> tuple[int, int]:
-        """Parameters, multiply-adds."""
+        """Parameters and multiply-adds of the network, by formula."""
         ends.need_pooled(self.name)
         return count(*scaled(*self.blocks(arch), proxy), proxy, ends, deployed=deployed)
 
@@ -134,7 +134,7 @@ def depth(proxy: Proxy) -> int:
 
 
 def groups(proxy: Proxy) -> int:
-    """Of the 3x3: 4 at full width; under a narrower proxy as many as its narrowest growth can have."""
+    """Groups of the 3x3: 4 at full width; under a narrower proxy as many as its narrowest growth can have."""
     return min(GROUPS, max(1, math.floor(GROWTHS[0] * proxy.channels / CondenseNet.full.channels + 0.5)))
 
 
@@ -162,7 +162,7 @@ def kept(inputs: int, stage: int = CONDENSATION - 1) -> int:
 
 
 def stem(growths: tuple[int, ...]) -> int:
-    """Its width."""
+    """The width of the stem: twice the first growth."""
     return 2 * growths[0]
 
 

@@ -38,7 +38,7 @@ OPERATIONS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
-"""In DARTS's order."""
+"""The operations of an edge, in DARTS's order."""
 INPUTS = 2
 NODES = 4
 STATES = INPUTS + NODES
@@ -76,7 +76,7 @@ class Place:
     """Channels of states 0 and 1 as they come."""
     channels: int
     side: int
-    """Of its nodes."""
+    """Side of the feature maps of its nodes [pixels]."""
 
 
 @dataclass(frozen=True)
@@ -277,12 +277,12 @@ def numbers(node: ast.expr) -> tuple[int, ...]:
 
 
 def depth(proxy: Proxy) -> int:
-    """Cells of the network."""
+    """The number of cells of the network under a proxy."""
     return _Cells.cells if proxy.cells is None else proxy.cells
 
 
 def kind_of(place: Place) -> str:
-    """Of the cell that stands there."""
+    """The place of the cell that stands there."""
     return "reduce" if place.reduction else "normal"
 
 
@@ -317,7 +317,7 @@ def grouped(sizes: Sequence[int]) -> tuple[slice, ...]:
 
 
 class _Cells(SearchSpace):
-    """What the three spaces share: network, text form, counts."""
+    """The part that the three spaces share: network, text form, counts."""
 
     full = Proxy(epochs=600, channels=36, resolution=32)
     cells: int = 20
@@ -421,7 +421,7 @@ class DARTS(_Cells):
         return Genotype(cells[0], ALL_NODES, cells[1], ALL_NODES)
 
     def chosen(self, genotype: Genotype) -> Architecture:
-        """The architecture of cells."""
+        """The architecture that has these cells."""
         arch: list[int] = []
         for kind in CELLS:
             chosen = two_a_node(genotype, kind)
@@ -495,7 +495,7 @@ class DARTSEcoNAS(_Cells):
         return tuple(sorted(set(range(first, STATES)) - {start for _, start in chosen}))
 
     def chosen(self, genotype: Genotype) -> Architecture:
-        """The architecture of cells."""
+        """The architecture that has these cells."""
         return tuple(
             option
             for kind in CELLS
@@ -556,7 +556,7 @@ DARTS_V1 = Genotype(
     ),
     reduce_concat=ALL_NODES,
 )  # fmt: skip
-"""What DARTS of first order found."""
+"""The cells that DARTS of first order found."""
 DARTS_V2 = Genotype(
     normal=(
         ("sep_conv_3x3", 0), ("sep_conv_3x3", 1), ("sep_conv_3x3", 0), ("sep_conv_3x3", 1),
@@ -569,7 +569,7 @@ DARTS_V2 = Genotype(
     ),
     reduce_concat=ALL_NODES,
 )  # fmt: skip
-"""What DARTS of second order found."""
+"""The cells that DARTS of second order found."""
 ECONAS = Genotype(
     normal=(
         ("skip_connect", 0), ("skip_connect", 1), ("sep_conv_5x5", 2), ("dil_conv_3x3", 2),
@@ -582,4 +582,4 @@ ECONAS = Genotype(
     ),
     reduce_concat=(3, 4, 5),
 )  # fmt: skip
-"""What EcoNAS released, its outputs as written there; by its own rule they would be states 3, 5 and 4, 5."""
+"""The cells that EcoNAS released, its outputs as written there; by its own rule they would be states 3, 5 and 4, 5."""

@@ -49,11 +49,11 @@ class Choice:
     name: str
     """The key of the recipe, as lr or batch_size."""
     values: tuple[Value, ...]
-    """What each option stands for."""
+    """The values that the options stand for."""
     when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
     """(earlier choice, its values) under all of which this one is active; empty: it always is."""
     grid: str = ""
-    """How a grid is written; empty for a list of values."""
+    """The text form of a grid; empty for a list of values."""
 
     def __post_init__(self) -> None:
         if not WORD.fullmatch(self.name):

@@ -37,10 +37,10 @@ WIDTH = 16
 """Base filters of the first block, and of the stem: `Proxy.channels` of a network of full width."""
 HEAD = 4 * BASE_FILTERS[-1]
 DECISIONS = ("op", "kernel", "se", "skip", "filters", "depth")
-"""Of each block, in this order."""
+"""The decisions of each block, in this order."""
 EXPANSIONS = {"sep": 1, "mb3": 3, "mb6": 6}
 SMALLEST_SIDE = 5
-"""Of which the third stride of 2 still takes something away: 5, 3, 2, 1."""
+"""Sides of which the third stride of 2 still takes something away: 5, 3, 2, 1."""
 
 
 class Layer(NamedTuple):
@@ -50,7 +50,7 @@ class Layer(NamedTuple):
     outputs: int
     stride: int
     skip: str
-    """What is really added to it; "none" where the shapes do not allow what the block asks."""
+    """The skip connection that it really has; "none" where the shapes do not allow what the block asks."""
 
 
 class Cost(NamedTuple):
@@ -87,7 +87,7 @@ class Block:
 
     @property
     def op(self) -> str:
-        """conv, sep or mbconv."""
+        """The kind of convolution: conv, sep or mbconv."""
         return ("conv", "sep")[self.expansion] if self.expansion < 2 else "mbconv"
 
     def __str__(self) -> str:
@@ -138,7 +138,7 @@ class Block:
             inputs = outputs
 
     def cost(self, layer: Layer, side: int) -> Cost:
-        """Of one layer that gets images of `side` pixels."""
+        """Cost of one layer that gets images of `side` pixels."""
         area, pixels = self.kernel**2, halved(side, layer.stride) ** 2
         if self.op == "conv":
             hidden, weights = layer.outputs, area * layer.inputs * layer.outputs
@@ -181,7 +181,7 @@ class Encoding:
     head: int
     """Filters of the 1x1 behind."""
     dropout: float = 0.0
-    """Of what the classifier gets."""
+    """Channels that the classifier gets."""
     published: bool = False
     """Norms as released (momentum 0.99, epsilon 1e-3), not torch's."""
 
@@ -193,7 +193,7 @@ class Encoding:
         return [width(written, channels) for written in (self.stem, *(b.filters for b in self.blocks), self.head)]
 
     def layers(self, channels: int = WIDTH) -> list[list[Layer]]:
-        """Of each block, as it is built."""
+        """The layers of each block, as it is built."""
         widths = self.widths(channels)[:-1]
         return [list(block.built(*ends)) for block, ends in zip(self.blocks, pairwise(widths), strict=True)]
 
@@ -209,7 +209,7 @@ class Encoding:
         return total
 
     def frame(self, last: int, side: int, *, ends: Ends, channels: int) -> Cost:
-        """Of stem, of the head behind a block of `last` filters, and of the classifier."""
+        """Costs of the stem, of the head behind a block of `last` filters, and of the classifier."""
         first, *_, head = self.widths(channels)
         side = halved(side, self.stem_stride)
         end = reduce(halved, (block.stride for block in self.blocks), side)
@@ -343,7 +343,7 @@ class MNAS(SearchSpace):
             )
 
     def params(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
-        """Trainable parameters."""
+        """Trainable parameters of the network, by formula."""
         return self.cost(arch, proxy, ends=ends).params
 
     def macs(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
@@ -352,7 +352,7 @@ class MNAS(SearchSpace):
         return self.cost(arch, proxy, ends=ends).macs
 
     def cost(self, arch: Architecture, proxy: Proxy, *, ends: Ends) -> Cost:
-        """Both."""
+        """Parameters and multiply-adds of the network, by formula."""
         return self.encoding(arch).cost(proxy.resolution, ends=ends, channels=proxy.channels)
 
 
@@ -371,13 +371,13 @@ A1 = released(
     "r1_k3_s11_e1_i32_o16_noskip", "r2_k3_s22_e6_i16_o24", "r3_k5_s22_e3_i24_o40_se0.25", "r4_k3_s22_e6_i40_o80",
     "r2_k3_s11_e6_i80_o112_se0.25", "r3_k5_s22_e6_i112_o160_se0.25", "r1_k3_s11_e6_i160_o320",
 )  # fmt: skip
-"""MnasNet-A1: found by MNAS."""
+"""The released MnasNet-A1, which MNAS found."""
 B1 = released(
     32, 0.2,
     "r1_k3_s11_e1_i32_o16_noskip", "r3_k3_s22_e3_i16_o24", "r3_k5_s22_e3_i24_o40", "r3_k5_s22_e6_i40_o80",
     "r2_k3_s11_e6_i80_o96", "r4_k5_s22_e6_i96_o192", "r1_k3_s11_e6_i192_o320_noskip",
 )  # fmt: skip
-"""MnasNet-B1: without squeeze-and-excitation."""
+"""The released MnasNet-B1, without squeeze-and-excitation."""
 SMALL = released(
     8, 0.0,
     "r1_k3_s11_e1_i16_o8", "r1_k3_s22_e3_i8_o16", "r2_k3_s22_e6_i16_o16", "r4_k5_s22_e6_i16_o32_se0.25",

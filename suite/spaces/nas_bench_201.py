@@ -136,7 +136,7 @@ class NASBench201(SearchSpace):
         self._check_quarters(proxy, "two strides of 2")
 
     def depth(self, proxy: Proxy) -> int:
-        """Cells a stage, N."""
+        """The number of cells in a stage, N, under a proxy."""
         return self.cells if proxy.cells is None else proxy.cells
 
     def params(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:

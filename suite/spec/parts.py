@@ -17,6 +17,7 @@ from suite.tables import TABLES
 from suite.tasks import OWN, TASKS
 from suite.training.recipe import check_keys
 from suite.types import JSON, BadInput, Goal, Proxy, nearest
+from suite.workers import KINDS
 
 MAX_SEED = 2**62
 """So that all seeds of a spec fit 64 bits, as TOML's and numpy's integers do."""
@@ -45,7 +46,7 @@ class ProxyPart(Part):
     samples: float = Field(default=1.0, gt=0, le=1)
     cells: int | None = Field(default=None, ge=1)
     task: str | None = None
-    """What networks are asked, one of `suite.tasks.TASKS`; None: the board's own task."""
+    """Task that networks are trained for, one of `suite.tasks.TASKS`; None: the board's own task."""
 
     _task = field_validator("task")(known_task)
 
@@ -75,7 +76,7 @@ class TablePart(Part):
 
 
 class LivePart(Part):
-    """Answers by training."""
+    """An evaluator that trains networks on images."""
 
     kind: Literal["live"]
     recipe: str | dict[str, Any] = "nas_bench_201"
@@ -83,7 +84,7 @@ class LivePart(Part):
     data: str | None = None
     """Folder of the images, if not in the usual places."""
     shards: list[int] | None = None
-    """Of CIFAR-10 in shards: which fifths of the training part; None: all that are there."""
+    """Shards of CIFAR-10: which fifths of the training part; None: all that are there."""
     test_shards: list[int] | None = None
     """Likewise of the test part, 1 or 2."""
     download: bool = False
@@ -94,8 +95,18 @@ class LivePart(Part):
     """A name, or those of several GPUs; "auto" and "cuda" are all GPUs of one model."""
     processes: int = Field(default=0, ge=0, le=64)
     """Networks trained at once on a CPU, one core each, or on each GPU; 0: one a core, or as many as memory holds."""
+    workers_kind: str | None = None
+    """Who trains: "serial", "processes"; None: serial where `processes` is 1, else processes."""
     deterministic: bool = False
     """On a GPU, only algorithms whose sums have a fixed order."""
+
+    @field_validator("workers_kind")
+    @classmethod
+    def kind_known(cls, name: str | None) -> str | None:
+        """A registered kind of workers."""
+        if name is not None and name not in KINDS:
+            raise ValueError(f"no kind of workers {name!r}: {nearest(name, KINDS)}")
+        return name
 
     @property
     def first_device(self) -> str:
@@ -108,14 +119,14 @@ class SurrogatePart(Part):
 
     kind: Literal["surrogate"]
     file: str
-    """What `kendall surrogate fit` wrote."""
+    """The file that `kendall surrogate fit` wrote."""
 
 
 EvaluatorPart = Annotated[TablePart | LivePart | SurrogatePart, Field(discriminator="kind")]
 
 
 class BudgetPart(Part):
-    """What each search may spend."""
+    """The limits of each search."""
 
     device_s: float | None = Field(default=None, gt=0)
     evaluations: int | None = Field(default=None, ge=1)
@@ -128,7 +139,7 @@ class BudgetPart(Part):
         return self
 
     def budget(self) -> Budget:
-        """As the loop's type."""
+        """The budget as the search loop takes it."""
         return Budget(float("inf") if self.device_s is None else self.device_s, self.evaluations)
 
 
@@ -187,9 +198,9 @@ class ChoicePart(Part):
     high: int | float | None = None
     """Largest value of a grid."""
     steps: int = Field(default=64, ge=2, le=4096)
-    """Values of a grid."""
+    """Number of values in a grid."""
     scale: Literal["log", "linear"] = "log"
-    """Of a grid: equal ratios or equal differences."""
+    """Spacing of a grid: equal ratios or equal differences."""
     when: dict[str, Value | list[Value]] = {}
     """Earlier choice = its values under which this one is active; empty: it always is."""
 
@@ -202,7 +213,7 @@ class ChoicePart(Part):
         return self
 
     def choice(self, name: str) -> Choice:
-        """As the space's type."""
+        """The choice as the joint space takes it."""
         when = {earlier: value if isinstance(value, list) else [value] for earlier, value in self.when.items()}
         if self.low is None or self.high is None:
             return options(name, self.values or [], when=when)
@@ -210,7 +221,7 @@ class ChoicePart(Part):
 
 
 class Common(WholeSpec):
-    """What runs and studies share."""
+    """The keys that specs of runs and studies share."""
 
     name: Name
     space: str
@@ -243,7 +254,7 @@ class Common(WholeSpec):
     @field_validator("space")
     @classmethod
     def space_known(cls, name: str) -> str:
-        """A registered space."""
+        """Refuse a space that is not registered."""
         if name not in SPACES:
             raise ValueError(f"no space {name!r}: {nearest(name, SPACES)}")
         return name
@@ -273,16 +284,16 @@ class SearcherPart(Part):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     name: str
     label: str = ""
-    """What its rows are called, where one searcher stands in a spec twice; empty: the name."""
+    """Name of its rows, where one searcher stands in a spec twice; empty: the name."""
     proxy: ProxyPart | None = None
-    """What its candidates, or its supernet, are trained under; None: as the spec says for all."""
+    """Proxy of its candidates, or of its supernet; None: as the spec says for all."""
     recipe: str | dict[str, Any] | None = None
-    """How its supernet is trained, if it has one; None: "darts_search"."""
+    """Recipe of its supernet, if it has one; None: "darts_search"."""
 
     @field_validator("name")
     @classmethod
     def known(cls, name: str) -> str:
-        """A registered searcher."""
+        """Refuse a searcher that is not registered."""
         if name not in available():
             raise ValueError(f"no searcher {name!r}: {nearest(name, available())}")
         return name
@@ -294,7 +305,7 @@ class SearcherPart(Part):
 
     @property
     def row(self) -> str:
-        """What its rows are called."""
+        """The name of its rows."""
         return self.label or self.name
 
 
@@ -307,28 +318,28 @@ class ResourcePart(Part):
     label: str | None = None
     """Put before the metrics' names, where two sources have the same."""
     table: str | None = None
-    """Of kind table: a name of `kendall list`, or a converted table's file."""
+    """Source of kind table: a name of `kendall list`, or a converted table's file."""
     file: str | None = None
     """Where the benchmark's own file lies."""
     dataset: str | None = None
     """The table's, if another than the run's."""
     device: str | None = None
-    """Of the table's; or to measure on: "auto", "cpu", "cuda"."""
+    """One of the table's devices; or the device to measure on: "auto", "cpu", "cuda"."""
     cpu_threads: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
-    """Of a measured latency."""
+    """Images a batch when latency is measured."""
     repeats: int | None = Field(default=None, ge=1)
     """Forward passes that a measured latency is the median of."""
     warm_up_s: float | None = Field(default=None, ge=0)
-    """Before a measured latency."""
+    """Seconds of forward passes before latency is measured."""
     energy_batch_size: int | None = Field(default=None, ge=1)
-    """Of measured energy and power, as are the numbers below."""
+    """Images a batch when energy and power are measured; the numbers below are of the same."""
     energy_s: float | None = Field(default=None, ge=0)
-    """Of a window."""
+    """Length of a window in which energy is measured [s]."""
     energy_windows: int | None = Field(default=None, ge=1)
     energy_warm_up_s: float | None = Field(default=None, ge=0)
     idle_s: float | None = Field(default=None, ge=0)
-    """How long the idle power is averaged, once."""
+    """Seconds over which the idle power is averaged, once."""
     sample_hz: float | None = Field(default=None, ge=20)
 
 
@@ -341,7 +352,7 @@ class ArchitecturesPart(Part):
     quick: str | None = None
     """A quick score by which the `count` networks are drawn in strata, so that the top is there."""
     strata: int = Field(default=4, ge=2, le=10)
-    """How many: the best half of the best half of ..., each with as many networks."""
+    """Number of strata: the best half of the best half of ..., each with as many networks."""
     pool: int | None = Field(default=None, ge=10)
     """Networks that are scored; None: 20 for each one drawn, or all there are."""
 
@@ -360,7 +371,7 @@ class StudyProxyPart(Part):
     samples: Shares = [1.0]
     cells: Ints | None = None
     task: str | None = None
-    """What networks are asked; None: the board's own task."""
+    """Task that networks are trained for; None: the board's own task."""
     stages: Ints | None = None
     """Epochs of each training at which it is read too; those beyond its schedule are left out."""
     econas: list[str] | None = None
@@ -388,7 +399,7 @@ class StudyProxyPart(Part):
 
 
 class LevelsPart(Part):
-    """What the levels of EcoNAS's notation mean here, level 0 first."""
+    """Meaning of the levels of EcoNAS's notation, level 0 first."""
 
     channels: Ints | None = None
     resolution: Ints | None = None

@@ -19,7 +19,7 @@ class DataPart(Part):
     file: str | None = None
     """Where the benchmark's own file lies, if its package does not ship it."""
     datasets: list[str] | None = None
-    """Of the table's; None: all."""
+    """Data sets of the table; None: all."""
     split: Literal["valid", "test"] = "valid"
     epochs: int | None = Field(default=None, ge=1)
     """The training that is predicted; None: the table's longest."""
@@ -47,12 +47,12 @@ class PredictorPart(Part):
     datasets: list[str] | None = None
     """Where it takes part; None: everywhere."""
     label: str = ""
-    """What its rows are called, where one predictor stands in a spec twice; empty: the name."""
+    """Name of its rows, where one predictor stands in a spec twice; empty: the name."""
 
     @field_validator("name")
     @classmethod
     def known(cls, name: str) -> str:
-        """A registered predictor."""
+        """Refuse a predictor that is not registered."""
         if name not in SURROGATES:
             raise ValueError(f"no predictor {name!r}: {nearest(name, SURROGATES)}")
         return name
@@ -74,7 +74,7 @@ class DevicesPart(Part):
     """The data set whose networks were measured."""
     metric: Literal["latency_ms", "energy_mj"] = "latency_ms"
     devices: list[str] | None = None
-    """Of the table's; None: all that know the metric."""
+    """Devices of the table; None: all that know the metric."""
 
 
 class TransferPart(Part):
@@ -83,7 +83,7 @@ class TransferPart(Part):
     sources: list[str] = Field(min_length=2)
     """Devices that were measured before."""
     targets: list[str] = Field(min_length=1)
-    """Devices that are new."""
+    """Devices that the predictors have not seen before."""
     measured: int = Field(default=900, ge=20)
     """Networks measured on each of the sources."""
     samples: Ints
@@ -104,7 +104,7 @@ class PredictorsSpec(WholeSpec):
     """Draws of these networks; split k is drawn with seed `seed0` + k."""
     seed0: Seed = 0
     level: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """Of the intervals."""
+    """Nominal coverage of the intervals, in (0, 1)."""
 
     @model_validator(mode="after")
     def something(self) -> Self:
@@ -118,7 +118,7 @@ class PredictorsSpec(WholeSpec):
     @field_validator("predictors", mode="before")
     @classmethod
     def named(cls, value: object) -> object:
-        """Names and tables mixed."""
+        """Accept names and tables in one list."""
         if not isinstance(value, list):
             return value
         return [{"name": entry} if isinstance(entry, str) else entry for entry in value]

@@ -118,8 +118,7 @@ def keys_beside(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
         "full": ProxyPart,
         "proxies": StudyProxyPart, "architectures": ArchitecturesPart, "levels": LevelsPart, "judge": TablePart,
         "resources": ResourcePart, "goal": GoalPart, "predictors": PredictorPart, "data": DataPart,
-        "devices": DevicesPart, "transfer": TransferPart,
-        "joint": ChoicePart,
+        "devices": DevicesPart, "transfer": TransferPart, "joint": ChoicePart,
     }  # fmt: skip
     model = next((parts[word] for word in reversed(loc[:-1]) if isinstance(word, str) and word in parts), kind)
     return list(model.model_fields)

@@ -20,12 +20,14 @@ class RunSpec(Common):
 
     searchers: list[SearcherPart] = Field(min_length=1)
     seeds: int = Field(ge=1)
-    """Searches of each searcher."""
+    """Number of searches of each searcher, one a seed."""
     budget: BudgetPart
     proxy: ProxyPart | None = None
-    """What candidates are trained under; None: the full setting."""
+    """Proxy that candidates are trained under; None: the full setting."""
     workers: int = Field(default=1, ge=1)
-    """Trials in flight."""
+    """Trials of a search in flight."""
+    parallel: int = Field(default=1, ge=1, exclude=True)
+    """Searches side by side; no part of what the results depend on, so a run may go on with another number."""
     judge_seeds: int = Field(default=1, ge=1)
     """Full trainings of each winner, where the judge trains live."""
     judge: TablePart | None = None
@@ -46,7 +48,11 @@ class RunSpec(Common):
     def fitting(self) -> Self:
         """Keys that only make sense beside others."""
         if self.judge is not None and isinstance(self.evaluator, TablePart):
-            raise ValueError("judge: a table judges its own searches; leave judge away, or set evaluator.kind to live")
+            raise ValueError(
+                "judge: a table judges its own searches; remove `judge` from the spec, or set evaluator.kind to live"
+            )
+        if self.stores is not None and self.parallel > 1:
+            raise ValueError("parallel: searches that share `stores` build on one another; remove one of the two keys")
         return self
 
     @model_validator(mode="before")

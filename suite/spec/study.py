@@ -27,11 +27,11 @@ class StudySpec(Common):
     tse: bool = True
     """Rank by the area under the training loss too, where it is known."""
     levels: LevelsPart | None = None
-    """None: as in `suite.proxies`."""
+    """EcoNAS's levels; None: those of `suite.proxies`."""
     judge: TablePart | None = None
     """A published table whose full trainings live proxies are compared with; None: they are trained."""
     truth: Literal["judge", "validation"] = "judge"
-    """What proxies are compared with; "validation": what a search sees of full training on a table."""
+    """The truth that proxies are compared with; "validation": what a search sees of full training on a table."""
     reference: str | None = None
     """The proxy that all others are compared with; None: all pairs."""
     reach: list[Annotated[float, Field(gt=-1, lt=1)]] | None = None

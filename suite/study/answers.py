@@ -40,7 +40,7 @@ class Ranking:
     proxy: Proxy | None = None
     """The run; None: no training."""
     stage: int = 0
-    """Epochs trained of it."""
+    """Number of epochs that were trained of the run."""
     device_s: Floats = field(default_factory=lambda: np.zeros(0))  # (seeds, n); empty: nothing
     macs: Floats = field(default_factory=lambda: np.zeros(0))  # likewise
     energy_j: Floats = field(default_factory=lambda: np.zeros(0))  # likewise; empty: not known
@@ -68,13 +68,13 @@ class Study:
     plan: Plan
     rankings: tuple[Ranking, ...]
     full: Ranking
-    """What a search sees of full training, errors (full_seeds, n)."""
+    """Errors of full training as a search sees them, (full_seeds, n)."""
     judged: Floats
     """(full_seeds, n): what the judge says of it [%]."""
     sizes: Mapping[str, Floats]
     """params and macs of the networks under the full setting, as far as known, (n,)."""
     judge: str = "test"
-    """What `judged` was measured on."""
+    """The data that `judged` was measured on."""
 
     @property
     def truth(self) -> Floats:
@@ -83,7 +83,7 @@ class Study:
 
 
 def mean_cost(values: Floats) -> float:
-    """Of the networks that cost anything; 0 if none did."""
+    """Mean over the networks that cost anything; 0 if none did."""
     paid = values[values != 0]
     return float(paid.mean()) if len(paid) else 0.0
 
@@ -132,7 +132,7 @@ def in_full(
     problem: Published, archs: Sequence[Architecture], index: npt.NDArray[np.int64], seeds: Sequence[int],
     tick: Callable[[], None],
 ) -> tuple[Ranking, Floats, dict[str, Floats]]:  # fmt: skip
-    """What a search sees of full training, what the judge says of it, shape (seeds, n), and sizes as far as known."""
+    """Full training as a search sees it, the judge's errors, shape (seeds, n), and sizes as far as known."""
     full = column(problem, archs, index, problem.full, problem.full.epochs, seeds, SCHEDULE)
     judged = []
     for seed in seeds:
@@ -152,7 +152,7 @@ def column(
     problem: Published, archs: Sequence[Architecture], index: npt.NDArray[np.int64], proxy: Proxy, stage: int,
     seeds: Sequence[int], kind: str,
 ) -> Ranking:  # fmt: skip
-    """What a search sees of a run at a stage.
+    """A run at a stage, as a search sees it.
 
     Raises:
         Unsupported: The table lacks an answer.
@@ -301,7 +301,7 @@ def area(answer: Evaluation, stage: int) -> float:
 
 
 def seconds(answer: Evaluation, stage: int, share: float) -> float:
-    """Of the first epochs; of a failed run a share of what it took."""
+    """Cost of the first epochs; of a failed run a share of what it took."""
     if len(answer.curve) < stage:
         return answer.cost.device_s * share
     return math.fsum(entry["device_s"] for entry in answer.curve[:stage])
@@ -377,7 +377,7 @@ def quick_score(spec: StudySpec, problem: Problem) -> Quick | None:
 
 
 def price(spec: StudySpec, problem: Problem, archs: Sequence[Architecture]) -> Price:
-    """What a study takes: a table's own seconds, or those of one epoch of each kind of network, timed here and now."""
+    """The price of a study: a table's own seconds, or those of one epoch of each kind of network, timed now."""
     todo = plan(spec, problem, archs)
     if isinstance(problem, Published):
         study = looked_up(problem, todo, tuple(archs), lambda: None)

@@ -22,7 +22,7 @@ CONCLUSIONS = (
     "dataset", "predictor", "networks", "draw", "searchers", "tau", "tau_low", "tau_high", "pairs", "same", "lost",
     "found", "reversed", "anytime_tau", "curve_gap",
 )  # fmt: skip
-"""Columns of conclusions.csv."""
+"""Names of the columns of conclusions.csv, in order."""
 LEVEL = 0.05
 DRAWS = 1_000
 POINTS = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -31,7 +31,7 @@ POINTS = (0.1, 0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class Board:
-    """What one comparison of searchers found."""
+    """The findings of one comparison of searchers."""
 
     errors: Mapping[str, Floats]
     """Searcher -> the judge's error of each seed's winner [%]."""
@@ -73,7 +73,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def agreement(real: Board, other: Board, rng: np.random.Generator) -> dict[str, object]:
-    """How far a surrogate's board says what the real one says.
+    """The agreement of a surrogate's board with the real one.
 
     Returns:
         tau: rank agreement of the mean judge errors, with a 95 % bootstrap interval over the seeds of both; pairs of
@@ -125,7 +125,7 @@ def verdict(a: Floats, b: Floats) -> int:
 
 
 def kind(real: int, other: int) -> str:
-    """What became of a verdict.
+    """The fate of a verdict on the surrogate.
 
     >>> kind(-1, -1), kind(-1, 0), kind(0, 1), kind(-1, 1)
     ('same', 'lost', 'found', 'reversed')

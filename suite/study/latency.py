@@ -24,7 +24,7 @@ from suite.types import BadInput, Unsupported, nearest
 from surrogates.encoding import Encoder, Floats
 
 LATENCY = ("device", "predictor", "n", "split", "relative_error", "tau", "spearman")
-"""Columns of latency.csv."""
+"""Names of the columns of latency.csv, in order."""
 MEASURED = ("relative_error", "tau", "spearman")
 KEY = ("device", "predictor", "n")
 SUMMARY = (*KEY, "splits", *(f"{name}{end}" for name in MEASURED for end in ("", "_low", "_high")))
@@ -37,13 +37,13 @@ MIXED = "transfer"
 
 @dataclass(frozen=True)
 class Device:
-    """What all networks of a space take on one device."""
+    """The latency or energy of all networks of a space on one device."""
 
     name: str
     table: str
     space: SearchSpace
     values: Floats
-    """Of each network by `index` [ms or mJ]; nan where the device cannot run it."""
+    """Value of each network by `index` [ms or mJ]; nan where the device cannot run it."""
     fingerprint: str
 
 
@@ -94,7 +94,7 @@ class Study:
 
     @property
     def steps(self) -> int:
-        """Blocks."""
+        """Number of blocks of rows that the study has."""
         return self.spec.splits * (len(self.devices) + (len(self.spec.transfer.targets) if self.spec.transfer else 0))
 
     def encoder(self, part: PredictorPart) -> Encoder:
@@ -103,7 +103,7 @@ class Study:
         return self.encoders.setdefault(encoding, Encoder(self.space, encoding, simplified=False))
 
     def rows_of(self, part: PredictorPart, index: Sequence[int]) -> Floats:
-        """Encoded networks."""
+        """The networks of an index, encoded for a predictor."""
         return self.encoder(part)([self.archs[i] for i in index])
 
     def blocks(self) -> Iterator[list[Row]]:
@@ -155,7 +155,7 @@ class Study:
             yield rows
 
     def row(self, device: Device, predictor: str, n: int, k: int, mean: Floats, held: Sequence[int]) -> Row:
-        """What a predictor is worth on networks that it did not see."""
+        """The quality of a predictor on networks that it did not see."""
         truth = device.values[held]
         return {
             "device": device.name, "predictor": predictor, "n": n, "split": k,

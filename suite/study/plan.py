@@ -1,4 +1,4 @@
-"""What a study trains, in which order, and what that costs: known before it starts.
+"""The plan of a study, its trainings, their order and their cost: known before it starts.
 
 A run is one training schedule. Every stage that is asked of it is read off its curve, so it is trained once, to its
 end; the same number of epochs as a schedule of its own is another run, and another proxy.
@@ -31,19 +31,19 @@ class Schedule:
 
     proxy: Proxy
     stages: list[int] = field(default_factory=list)
-    """Ascending, below the end."""
+    """Epochs at which it is read, ascending, below its end."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to do on one problem."""
+    """The work of a study on one problem."""
 
     runs: tuple[Schedule, ...]
-    """Cheapest first, by theory."""
+    """The training schedules, cheapest first by theory."""
     proxy_seeds: tuple[int, ...]
     full_seeds: tuple[int, ...]
     scores: tuple[str, ...]
-    """Zero-cost scores, computed here."""
+    """Names of the zero-cost scores that are computed here."""
     baselines: tuple[str, ...]
     networks: int
 
@@ -55,7 +55,7 @@ class Plan:
 
     @property
     def trainings(self) -> int:
-        """From scratch."""
+        """Number of trainings that the study makes from scratch."""
         return self.networks * (len(self.runs) * len(self.proxy_seeds) + len(self.full_seeds))
 
 
@@ -108,7 +108,7 @@ def expanded(part: StudyProxyPart, problem: Problem, table: Levels) -> list[Prox
 
 
 def known_levels(spec: StudySpec, problem: Problem) -> Levels:
-    """Of EcoNAS's notation: the space's, or the spec's own."""
+    """Levels of EcoNAS's notation: the space's, or the spec's own."""
     table = levels(problem.space, problem.side)
     own = spec.levels
     if own is None:
@@ -125,7 +125,7 @@ def relative_cost(proxy: Proxy, problem: Problem) -> float:
 
 
 def name_of(proxy: Proxy, stage: int) -> str:
-    """How results call a stage: "e12 c8 r16 s1", "3 of e12 c8 r16 s1"."""
+    """The name of a stage in results: "e12 c8 r16 s1", "3 of e12 c8 r16 s1"."""
     return str(proxy) if stage == proxy.epochs else f"{stage} of {proxy}"
 
 
@@ -190,7 +190,7 @@ def _check_reference(
 
 
 def plan(spec: StudySpec, problem: Problem, archs: Sequence[Architecture]) -> Plan:
-    """What there is to do, checked."""
+    """The work of a study on one problem, checked."""
     if len(archs) > MOST:
         raise BadInput(
             f"architectures: a study takes at most {MOST:,} networks, not {len(archs):,}; draw some with count"
@@ -227,13 +227,13 @@ def shortened(stages: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class Price:
-    """What a study will cost on one problem, as far as it can be known before."""
+    """The estimated cost of a study on one problem, as far as it can be known before."""
 
     trainings: int
     device_s: float
-    """nan: not known."""
+    """Estimated device seconds; nan if nobody knows them."""
     macs: float
-    """nan: not known."""
+    """Estimated multiply-adds; nan if nobody knows them."""
     how: str
     """Where the seconds are from."""
 

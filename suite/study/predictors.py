@@ -31,7 +31,7 @@ PREDICTORS = (
     "dataset", "predictor", "encoding", "default", "n", "twins", "split", "tau", "tau_top10", "coverage90", "width90",
     "fit_s", "predict_s",
 )  # fmt: skip
-"""Columns of predictors.csv."""
+"""Names of the columns of predictors.csv, in order."""
 MEASURED = ("tau", "tau_top10", "coverage90", "width90", "fit_s", "predict_s")
 KEY = ("dataset", "predictor", "encoding", "default", "n", "twins")
 SUMMARY = (*KEY, "splits", *(f"{name}{end}" for name in MEASURED for end in ("", "_low", "_high")))
@@ -49,7 +49,7 @@ class Known:
     space: SearchSpace
     archs: list[Architecture]
     errors: Floats
-    """Of each network [%]; inf for a failed training."""
+    """Error of each network [%]; inf for a failed training."""
     classes: npt.NDArray[np.intp]
     """Isomorphic networks share a number."""
     cheap: Mapping[str, Mapping[Architecture, float]] = field(default_factory=dict)
@@ -112,7 +112,7 @@ def errors_of(table: Table, dataset: str, split: str, epochs: int | None) -> tup
 
 
 def label_of(part: PredictorPart) -> str:
-    """What its rows are called."""
+    """The name of its rows."""
     return part.label or part.name
 
 
@@ -168,7 +168,7 @@ class Study:
         return [row for k in range(self.spec.splits) for row in self.split(part, n, k)]
 
     def split(self, part: PredictorPart | str, n: int, k: int) -> Iterator[Row]:
-        """One draw of networks."""
+        """One draw of training and test networks."""
         data = self.data
         order = np.random.default_rng(self.spec.seed0 + k).permutation(len(data.archs))
         learnt, held = order[:n], order[n:]

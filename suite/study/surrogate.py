@@ -29,7 +29,7 @@ CHECKED = (
     "dataset", "predictor", "held_out", "twins", "n", "split", "networks", "r2", "tau", "tau_top10", "coverage90",
     "width90", "seed_tau",
 )  # fmt: skip
-"""Columns of a check."""
+"""Names of the columns of a check, in order."""
 KEY = ("dataset", "predictor", "held_out", "twins", "n")
 MEASURED = ("r2", "tau", "tau_top10", "coverage90", "width90", "seed_tau")
 TRIVIAL = ("ridge", "size")
@@ -69,7 +69,7 @@ def gathered(table: Table, dataset: str | None, split: str) -> tuple[str, Rows]:
 
 
 def chosen(rows: Rows, keep: Sequence[int]) -> Rows:
-    """Some of the rows."""
+    """The rows with these indices, in their order."""
     return Rows(
         *([getattr(rows, name)[i] for i in keep] for name in ("archs", "settings", "errors", "seconds", "runs"))
     )

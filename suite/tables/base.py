@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from suite.spaces.base import SearchSpace
-from suite.types import JSON, Architecture, BadInput, Proxy, nearest
+from suite.types import JSON, Architecture, BadInput, Proxy, Unsupported, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +48,8 @@ PROXY = ("epochs", "channels", "resolution", "samples", "cells", "task")
 SPLITS = ("valid", "test")
 MEAN = -1
 """The seed of a row that is the mean over a benchmark's own seeds."""
+MOST_ARCHITECTURES = 2**63 - 1
+"""Rows are numbered by the space's index, in 64 bits."""
 NUMBERS = ("error", "loss", "params", "macs", "latency_ms", "energy_mj", "device_s", "energy_j", "spent_macs")
 TEXTS = ("device", "source", "failure")
 COLUMNS = ("architecture", *PROXY, "stage", "dataset", "split", "seed", *NUMBERS, *TEXTS)
@@ -220,6 +222,11 @@ class Table:
         refuse((whole["stage"] < 1) | (whole["stage"] > whole["epochs"]), "stage must lie in 1..epochs", "stage")
         refuse(~frame["split"].isin(SPLITS).to_numpy(dtype=bool), "split must be valid or test", "split")
 
+        if space.size > MOST_ARCHITECTURES:
+            raise Unsupported(
+                f"table: {space.name} has {space.size:.3g} architectures, and a table numbers at most "
+                f"{MOST_ARCHITECTURES:.3g}; study or search it live"
+            )
         codes, texts = pd.factorize(frame["architecture"])
         if (codes < 0).any():
             raise BadInput(f"table: row {int(np.argmax(codes < 0))}: architecture is missing")

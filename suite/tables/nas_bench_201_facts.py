@@ -36,7 +36,7 @@ class Dataset:
 
     @property
     def ends(self) -> Ends:
-        """What telling its classes apart asks of a network."""
+        """The inputs and outputs of a network that tells its classes apart."""
         return Ends(3, self.classes)
 
     def proxy(self, epochs: int) -> Proxy:

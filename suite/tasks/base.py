@@ -1,4 +1,4 @@
-"""What a task is to those who train networks: a `Task` opens a `Session` with each of them."""
+"""The protocol of tasks, for those who train networks: a `Task` opens a `Session` with each of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ State: TypeAlias = dict[str, Any]
 
 
 class Preparation(Protocol):
-    """How images become batches; a `suite.training.recipe.Recipe` says so."""
+    """The way in which images become batches; a `suite.training.recipe.Recipe` says so."""
 
     @property
     def batch_size(self) -> int:
@@ -53,11 +53,11 @@ class Task(Protocol):
 
     name: str
     metric: Metric
-    """What `val_error` and `test_error` are under this task."""
+    """The meaning of `val_error` and `test_error` under this task."""
     ends: Ends
-    """What its networks take in and give out."""
+    """The inputs and outputs of its networks."""
     fingerprint: str
-    """Of the data, for the keys of checkpoints."""
+    """Hash of the data, for the keys of checkpoints."""
     copies: int
     """Inputs of the network that are made of an example: what it costs more than one pass."""
     compiled: str
@@ -107,7 +107,7 @@ class Session(Protocol):
         ...
 
     def steps(self, half: Half = "all") -> int:
-        """Batches of an epoch."""
+        """The number of batches in an epoch."""
         ...
 
     def batches(self, epoch: int, half: Half = "all") -> Iterator[Batch]:
@@ -115,7 +115,7 @@ class Session(Protocol):
         ...
 
     def held(self, epoch: int, step: int) -> Batch:
-        """Of a bilevel search: the batch of the mixture's half for a step of the weights' epoch."""
+        """For a bilevel search: the batch of the mixture's half for a step of the weights' epoch."""
         ...
 
     def loss(self, outputs: Tensor, batch: Batch, *, each: bool = False) -> Tensor:
@@ -123,7 +123,7 @@ class Session(Protocol):
         ...
 
     def wrong(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """How many of the batch's answers are wrong: what the metric counts, on the device."""
+        """Number of the batch's answers that are wrong: what the metric counts, on the device."""
         ...
 
     def count(self, part: Part) -> int:

@@ -108,7 +108,7 @@ class ImageTask:
         return other
 
     def grouped(self) -> Tensor:
-        """What training images are told apart by before anything is asked; by default nothing, not even labels."""
+        """Groups of the training images before anything is asked; by default nothing, not even labels."""
         return torch.zeros(len(self.data.train_images), dtype=torch.int64)
 
     def check(self, proxy: Proxy) -> None:
@@ -156,11 +156,11 @@ class ImageTask:
         return resize(chosen.to(device), side)
 
     def targets(self, part: Part, device: torch.device) -> Tensor:
-        """What is asked for of each image of a part, where that is known without looking at it."""
+        """Targets of each image of a part, where that is known without looking at it."""
         raise NotImplementedError(f"{self.name}: its targets are made of the images")
 
     def question(self, images: Tensor, part: Part, places: slice | Tensor) -> Batch:
-        """What is asked of prepared images, shape (n, channels, side, side), channels last in memory."""
+        """The batch that is made of prepared images, shape (n, channels, side, side), channels last in memory."""
         raise NotImplementedError(f"{self.name}: its session asks in another way")
 
     def logits(self, outputs: Tensor, batch: Batch) -> Tensor:
@@ -187,7 +187,7 @@ class ImageSession:
         """The mixture's images of an epoch."""
 
     def augmenting(self) -> Augmentation:
-        """What is done to training images; the padding shrinks and grows with the resolution."""
+        """The augmentation of training images; the padding shrinks and grows with the resolution."""
         data, how = self.task.data, self.task.preparation
         made = Augmentation(
             data.mean, data.std, self.side,
@@ -213,7 +213,7 @@ class ImageSession:
         return self.places if half == "all" else halves(self.task.groups, self.places, self.seed)[0]
 
     def steps(self, half: Half = "all") -> int:
-        """Batches of an epoch."""
+        """The number of batches in an epoch."""
         return len(batches(len(self.half_of(half)), self.task.preparation.batch_size))
 
     def batches(self, epoch: int, half: Half = "all") -> Iterator[Batch]:
@@ -244,7 +244,7 @@ class ImageSession:
         return self.augmentation.draw(images, *key)
 
     def count(self, part: Part) -> int:
-        """Images of a part."""
+        """The number of images in a part."""
         return len(self.places if part == "train" else self.task.images(part))
 
     def look(self, part: Part, places: slice | Tensor) -> Batch:
@@ -268,7 +268,7 @@ class ImageSession:
         return loss.flatten(1).mean(dim=1) if loss.dim() > 1 else loss
 
     def wrong(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """How many targets are not the class of the largest logit."""
+        """Number of targets that are not the class of the largest logit."""
         assert isinstance(batch.targets, Tensor)
         return (self.task.logits(outputs.detach(), batch).argmax(1) != batch.targets).sum()
 

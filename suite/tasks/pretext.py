@@ -38,7 +38,7 @@ from suite.types import Ends, Metric, Proxy, Unsupported
 
 TURNS = 4
 GRID = 2
-"""Tiles across and down."""
+"""Number of tiles across, and of tiles down."""
 TILES = GRID * GRID
 TILE = 0.76
 """Side of a tile, as a share of its part of the image."""
@@ -101,7 +101,7 @@ class Jigsaw(ImageTask):
         check_plain(self)
 
     def seen(self, proxy: Proxy) -> Proxy:
-        """Networks see tiles."""
+        """The proxy with the side of a tile for its resolution."""
         return replace(proxy, resolution=tile_side(proxy.resolution))
 
     def session(
@@ -117,7 +117,7 @@ class Jigsaw(ImageTask):
 
 
 def tile_side(side: int) -> int:
-    """Of a tile, for an image of this side [pixels].
+    """Side of a tile, for an image of this side [pixels].
 
     >>> tile_side(32)
     12
@@ -126,7 +126,7 @@ def tile_side(side: int) -> int:
 
 
 class JigsawSession(ImageSession):
-    """One network on jigsaws."""
+    """The session of one network with jigsaws."""
 
     def chance(self, images: int, *key: int | str) -> dict[str, Tensor]:
         """Mirroring, loss of colours, permutation and offsets of each image."""
@@ -246,7 +246,7 @@ class ColourSession(ImageSession):
         return self.told(mirrored(pool[chosen], flipped), mirrored(colours[:, None], flipped)[:, 0])
 
     def look(self, part: Part, places: slice | Tensor) -> Batch:
-        """Images as they are."""
+        """Images as they are, with their colours for targets."""
         assert isinstance(self.task, Colourisation)
         colours = self.task.colours(part, self.side, self.device)[places]
         return self.told(self.task.few(part, places, self.side, self.device), colours)

@@ -40,7 +40,7 @@ class Checkpoints:
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.pt"
 
     def load(self, key: str) -> State | None:
-        """What was saved last, on the CPU; None if nothing was, or, with a warning, if the file is damaged."""
+        """The state that was saved last, on the CPU; None if nothing was, or (with a warning) if it is damaged."""
         path = self.path(key)
         try:
             header, _, payload = path.read_bytes().partition(b"\n")

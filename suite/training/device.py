@@ -14,7 +14,7 @@ import torch
 from suite.types import KendallError, Unsupported
 
 OUT_OF_MEMORY = "out of memory on "
-"""What such a failure begins with."""
+"""Beginning of the words for such a failure."""
 
 
 class Diverged(Exception):
@@ -101,7 +101,7 @@ def device_name(device: torch.device, threads: int) -> str:
 
 
 def device_clock(device: torch.device, threads: int) -> Callable[[], float]:
-    """What device seconds are read from: wall time on a GPU; on a CPU, time that its cores worked for this process.
+    """The clock of device seconds: wall time on a GPU; on a CPU, time that its cores worked for this process.
 
     So other work on the same cores does not make a training dearer; on an idle machine the two are the same.
     """

@@ -28,7 +28,7 @@ from suite.training.checkpoints import State
 from suite.training.device import Diverged, pick_device, reason, threads
 from suite.training.recipe import Recipe, resolve_for_supernet
 from suite.training.supernet import Seen, begun, learner_of, not_finite, show
-from suite.training.trainer import Leg, Run, Trainer, restore, state
+from suite.training.trainer import Run, Spent, Trainer, restore, state
 from suite.types import (
     ERROR_ALONE,
     Architecture,
@@ -113,7 +113,7 @@ def epochs(
         judge=False, checkpoints=checkpoints,
     )  # fmt: skip
     trainer.check_proxy(proxy)
-    search = Search(searcher, trainer, proxy, seed)
+    search = GradientRun(searcher, trainer, proxy, seed)
     lost = done - len(search.answers)
     if lost > 0:
         warnings.warn(
@@ -128,7 +128,7 @@ def epochs(
             yield answer
 
 
-class Search:
+class GradientRun:
     """A gradient search between two epochs, taken up from its checkpoint if there is one."""
 
     def __init__(self, searcher: GradientSearch, trainer: Trainer, proxy: Proxy, seed: int) -> None:
@@ -151,7 +151,7 @@ class Search:
 
     def epoch(self) -> Evaluation:
         """Train and score an epoch; its answer, which is in the checkpoint then."""
-        trainer, proxy, leg = self.trainer, self.proxy, Leg()
+        trainer, proxy, leg = self.trainer, self.proxy, Spent()
         number = len(self.answers)
         self.learner.macs = 0.0
         curve: tuple[dict[str, float], ...] = ()
@@ -243,7 +243,7 @@ class Search:
     def save(self) -> None:
         """All that going on needs."""
         assert isinstance(self.learner.supernet, nn.Module)
-        kept = state(Run(self.learner.supernet, self.learner.optimizer, self.session), Leg()) | {
+        kept = state(Run(self.learner.supernet, self.learner.optimizer, self.session), Spent()) | {
             "searcher": self.searcher.state(),
             "proxy": asdict(self.size),
             "answers": [answer_out(answer) for answer in self.answers],
@@ -272,7 +272,7 @@ def built(searcher: GradientSearch, ends: Ends, seed: int) -> nn.Module:
 
 
 def chosen(supernet: Mixes, arch: Architecture) -> dict[str, float]:
-    """How many operations of a cell are `skip_connect`, how many `none`, where there are such operations."""
+    """Numbers of operations of a cell that are `skip_connect` and `none`, where there are such operations."""
     names = [supernet.options[option] for option in supernet.one_hot(arch).nonzero()[:, 1].tolist()]
     counted = {"skips": "skip_connect", "nones": "none"}
     return {word: float(names.count(name)) for word, name in counted.items() if name in supernet.options}
@@ -301,6 +301,6 @@ def answer_out(answer: Evaluation) -> State:
 
 
 def answer_in(kept: State) -> Evaluation:
-    """What `answer_out` wrote."""
+    """Read an answer that `answer_out` has written."""
     trial = Trial(tuple(kept["arch"]), Proxy(**kept["proxy"]), kept["epochs"], kept["seed"])
     return Evaluation(trial, kept["metrics"], Cost(**kept["cost"]), kept["failure"], tuple(kept["curve"]))

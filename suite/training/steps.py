@@ -24,7 +24,7 @@ class Stepper(Protocol):
         ...
 
     def score(self, part: Part) -> dict[str, float]:
-        """As `Session.score`."""
+        """Score a part of the data, as `Session.score` does."""
         ...
 
 
@@ -40,7 +40,7 @@ class TorchStepper:
         self.weights = [*network.parameters(), *session.modules.parameters()]
 
     def step(self, batch: Batch, rate: float) -> tuple[Tensor | float, Tensor | int]:
-        """One step of SGD."""
+        """Take one step of SGD on a batch."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
@@ -54,10 +54,10 @@ class TorchStepper:
         return loss.detach() * batch.answers, self.session.wrong(outputs, batch)
 
     def epoch_over(self, steps: int) -> None:
-        """They are there already."""
+        """Nothing to do: the network holds its weights already."""
 
     def score(self, part: Part) -> dict[str, float]:
-        """The session's."""
+        """The session's own score of the network."""
         return self.session.score(part)
 
 
@@ -84,7 +84,7 @@ class CompiledStepper:
         self.program.take(optimizer)
 
     def step(self, batch: Batch, rate: float) -> tuple[Tensor | float, Tensor | int]:
-        """One step of SGD."""
+        """Take one step of SGD on a batch, compiled."""
         recipe = self.recipe
         return self.program.step(
             *arrays(batch), rate=rate, momentum=recipe.momentum, nesterov=recipe.nesterov, decay=recipe.weight_decay,

@@ -29,17 +29,17 @@ from suite.spaces import SearchSpace
 from suite.tasks.base import Session
 from suite.training.device import pick_device, threads
 from suite.training.recipe import Recipe, resolve_for_supernet
-from suite.training.trainer import Leg, Run, Trainer, restore, state
+from suite.training.trainer import Run, Spent, Trainer, restore, state
 from suite.types import BadInput, Cost, Proxy
 
 
 @dataclass(frozen=True)
-class TrainedSupernet:
+class Trained:
     """A supernet and how it came about."""
 
     supernet: Supernet
     cost: Cost
-    """Of the whole training, from the first epoch on, that of runs that were cut off too."""
+    """Cost of the whole training, from the first epoch on, that of runs that were cut off too."""
     curve: Sequence[Mapping[str, float]]
     """One entry an epoch: epoch, train_loss, train_error [%], lr, device_s."""
 
@@ -69,7 +69,7 @@ class SupernetTrainer:
             judge=False, checkpoints=checkpoints,
         )  # fmt: skip
 
-    def train(self, proxy: Proxy, *, seed: int = 0, epochs: int = 0) -> TrainedSupernet:
+    def train(self, proxy: Proxy, *, seed: int = 0, epochs: int = 0) -> Trained:
         """A supernet under `proxy`, from its last checkpoint if there is one.
 
         Args:
@@ -90,7 +90,7 @@ class SupernetTrainer:
         learner = learner_of(run, trainer, proxy, seed)
         assert isinstance(run.network, Supernet)
         supernet = run.network
-        leg, key = Leg(), self.key(proxy, seed, supernet.norms)
+        leg, key = Spent(), self.key(proxy, seed, supernet.norms)
         kept = trainer.checkpoints.load(key)
         if kept is not None and len(kept["curve"]) <= stop:
             restore(run, kept)
@@ -104,7 +104,7 @@ class SupernetTrainer:
                 trainer.checkpoints.save(key, state(run, leg) | {"macs": learner.macs})
         supernet.epochs = stop
         cost = Cost(leg.device_s, trainer.device_name, leg.energy_j, learner.macs)
-        return TrainedSupernet(supernet, cost, tuple(run.curve))
+        return Trained(supernet, cost, tuple(run.curve))
 
     def key(self, proxy: Proxy, seed: int, norms: Norms) -> str:
         """All that a run depends on."""
@@ -194,7 +194,7 @@ class Seen:
         self.answers += passed.batch.answers
 
     def means(self) -> tuple[float, float]:
-        """Loss, and error [%]."""
+        """The mean loss and the mean error [%]."""
         loss, wrong = torch.stack([self.loss, self.wrong]).tolist()
         return loss / self.answers, 100 * wrong / self.answers
 

@@ -50,8 +50,8 @@ BACKWARD = 2
 
 
 @dataclass
-class Leg:
-    """What was spent between where a run was resumed and where it was evaluated."""
+class Spent:
+    """Work and seconds between where a run was resumed and where it was evaluated."""
 
     trained: int = 0
     """Passes of one image forward and backward."""
@@ -68,7 +68,7 @@ class Run:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     session: Session
-    """What it is asked."""
+    """The task's session with this network."""
     curve: list[dict[str, float]] = field(default_factory=list)
     """One entry an epoch done."""
 
@@ -182,10 +182,10 @@ class Trainer:
             KendallError: The trial cannot be trained here, or a checkpoint not be written.
         """
         self.check(trial)
-        leg = Leg()
+        leg = Spent()
         try:
             trainer = self.trained_by(trial)
-        except BadInput as refusal:
+        except (BadInput, Unsupported) as refusal:
             return Evaluation(trial, dict.fromkeys(self.metrics, math.inf), self.cost(trial, leg), str(refusal))
         curve: list[dict[str, float]] = []
         try:
@@ -209,6 +209,7 @@ class Trainer:
 
         Raises:
             BadInput: Its recipe is none: a value is out of its range, or does not go with another.
+            Unsupported: Its task refuses the recipe.
         """
         recipe = recipe_of(self.base_recipe, self.space.training(trial.arch), trial.proxy.epochs)
         if recipe == self.recipe:
@@ -217,18 +218,19 @@ class Trainer:
         other.recipe = recipe
         other.tasks = {name: task.prepared_by(recipe) for name, task in self.tasks.items()}
         other.own = other.tasks[""]
+        other.task(trial.proxy.task).check(trial.proxy)
         return other
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What an answer holds."""
+        """The names of the metrics in an answer."""
         return ("val_error", *(("test_error",) if self.judge else ()), "params", "macs")
 
     def failed(self, trial: Trial, failure: str, device_s: float) -> Evaluation:
         """The answer if this process itself did not survive the trial."""
         return Evaluation(trial, dict.fromkeys(self.metrics, math.inf), Cost(device_s, self.device_name), failure)
 
-    def cost(self, trial: Trial, leg: Leg) -> Cost:
+    def cost(self, trial: Trial, leg: Spent) -> Cost:
         """The price of a leg."""
         forward = (1 + BACKWARD) * leg.trained + leg.evaluated
         return Cost(leg.device_s, self.device_name, leg.energy_j, float(forward * self.trained_macs(trial)))
@@ -244,10 +246,10 @@ class Trainer:
 
     @property
     def ends(self) -> Ends:
-        """What the board's own task asks of a network."""
+        """The inputs and outputs that the board's own task asks of a network."""
         return self.own.ends
 
-    def train(self, trial: Trial, leg: Leg) -> tuple[dict[str, float], list[dict[str, float]]]:
+    def train(self, trial: Trial, leg: Spent) -> tuple[dict[str, float], list[dict[str, float]]]:
         """Metrics and curve; what it took is added to `leg` as it is spent."""
         proxy, key = trial.proxy, self.key(trial)
         run = self.start(trial)
@@ -288,7 +290,7 @@ class Trainer:
         return metrics, run.curve
 
     @contextmanager
-    def kept_if_stopped(self, key: str, run: Run, leg: Leg, *, at_once: bool = False) -> Iterator[Callable[[], None]]:
+    def kept_if_stopped(self, key: str, run: Run, leg: Spent, *, at_once: bool = False) -> Iterator[Callable[[], None]]:
         """Leave a checkpoint if the user stops the run inside the block, of when the block last called what it gets.
 
         Calls within two seconds of one another are one: copies take time. With `at_once` the block's beginning is one.
@@ -347,7 +349,7 @@ class Trainer:
             copies=task.copies,
         )  # fmt: skip
 
-    def epoch(self, run: Run, trial: Trial, stepper: Stepper, leg: Leg) -> None:
+    def epoch(self, run: Run, trial: Trial, stepper: Stepper, leg: Spent) -> None:
         """One epoch of training and its validation, added to the curve; the device is waited for at its end only."""
         began = self.clock()
         recipe, proxy, epoch, session = self.recipe, trial.proxy, len(run.curve), run.session
@@ -384,7 +386,7 @@ class Trainer:
         )
 
     @contextmanager
-    def metered(self, leg: Leg) -> Iterator[None]:
+    def metered(self, leg: Spent) -> Iterator[None]:
         """Add the time and energy of a block to `leg`, however it ends."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # what came before is not charged here
@@ -398,8 +400,8 @@ class Trainer:
                     leg.energy_j = (leg.energy_j or 0.0) + self.energy() - energy
 
 
-def state(run: Run, leg: Leg) -> State:
-    """What goes into a checkpoint."""
+def state(run: Run, leg: Spent) -> State:
+    """The state of a run, as a checkpoint holds it."""
     return {
         "network": run.network.state_dict(),
         "optimizer": run.optimizer.state_dict(),

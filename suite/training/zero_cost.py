@@ -70,7 +70,7 @@ def nwot(network: nn.Module, batch: Batch, loss: Loss) -> float:
 
 
 def jacov(network: nn.Module, batch: Batch, loss: Loss) -> float:
-    """How little correlated are the gradients of the summed logits in different images, from the eigenvalues."""
+    """Score of how little the gradients of the summed logits in different images correlate, from eigenvalues."""
     network.train().requires_grad_(False)
     images = inputs(batch).clone().requires_grad_()
     logits = network(images)
@@ -96,7 +96,7 @@ def snip(network: nn.Module, batch: Batch, loss: Loss) -> float:
 
 
 SCORES: dict[str, Score] = {"synflow": synflow, "nwot": nwot, "jacov": jacov, "grad_norm": grad_norm, "snip": snip}
-"""Scores of a network."""
+"""The scores of an untrained network, by name."""
 PASSES = {
     "synflow": 1 + BACKWARD,  # of one image
     "nwot": 1,
@@ -108,9 +108,9 @@ PASSES = {
 BASELINES = ("params", "macs", "random")
 """Scores that need no network: what any other has to beat."""
 PLAIN = Recipe()
-"""How images are prepared: as they are, as nothing is trained."""
+"""Preparation of the images: as they are, as nothing is trained."""
 KEPT = 8
-"""Minibatches that are kept."""
+"""Number of minibatches that are held in memory."""
 
 
 def inputs(batch: Batch) -> Tensor:
@@ -120,12 +120,12 @@ def inputs(batch: Batch) -> Tensor:
 
 
 def weights(network: nn.Module) -> list[Tensor]:
-    """Of convolutions and classifier."""
+    """The weights of all convolutions and the classifier."""
     return [module.weight for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
 
 
 def gradients(network: nn.Module, value: Tensor) -> Sequence[Tensor]:
-    """Of `value` in each of the `weights`, zeros where it does not depend on them."""
+    """Gradients of `value` in each of the `weights`, zeros where it does not depend on them."""
     return torch.autograd.grad(value, weights(network), materialize_grads=True)
 
 
@@ -276,7 +276,7 @@ class Scorer:
         return Evaluation(trial, metrics, cost)
 
     def value(self, trial: Trial, params: int, macs: int) -> float:
-        """The score itself."""
+        """The value of the score for one network."""
         if self.score == "params":
             return float(params)
         if self.score == "macs":

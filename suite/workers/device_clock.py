@@ -23,10 +23,10 @@ PLACES = 64
 HEAD = struct.Struct("4d")
 """The clock's seconds and joules, and when and at which energy it was last moved."""
 ENTRY = struct.Struct("5d")
-"""Of a candidate: 1 while at work; the clock when its work began; what it was charged since it was asked."""
+"""The entry of a candidate: 1 while at work; the clock when its work began; what it was charged since it was asked."""
 
 
-class Shares:
+class SharedClock:
     """The shared clock of one device, as one process sees it.
 
     Args:
@@ -85,12 +85,12 @@ class Shares:
         return seconds, joules
 
     def seconds(self) -> float:
-        """What the clock shows [s]."""
+        """The seconds that the clock shows."""
         with self.moved() as (seconds, _):
             return seconds
 
     def joules(self) -> float:
-        """What its counter of energy shows [J]."""
+        """The joules that its counter of energy shows."""
         with self.moved() as (_, joules):
             return joules
 
@@ -110,14 +110,14 @@ class Shares:
             fcntl.flock(self.file, fcntl.LOCK_UN)
 
     def entry(self, place: int) -> tuple[float, float, float, float, float]:
-        """Of a candidate."""
+        """The entry of the candidate at a place."""
         values: tuple[float, float, float, float, float] = ENTRY.unpack_from(
             self.memory, HEAD.size + place * ENTRY.size
         )
         return values
 
     def put(self, place: int, *values: float) -> None:
-        """Write a candidate's entry."""
+        """Write the entry of the candidate at a place."""
         start = HEAD.size + place * ENTRY.size
         self.memory[start : start + ENTRY.size] = ENTRY.pack(*values)
 

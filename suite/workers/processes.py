@@ -1,8 +1,13 @@
-"""Trainings side by side: one process a core, or several on each GPU; the answers are those of one after another."""
+"""Workers that train one network a process, on one or several devices, and may be shared by several searches.
+
+A process gets a trial when it has answered the one before. Results are those of `Serial`: a process is told all that
+an answer depends on. Nothing is polled: this side waits on the pipes of its processes.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import resource
@@ -12,231 +17,385 @@ import tempfile
 import threading
 import time
 import warnings
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import torch
 
 from suite.data.images import ImageData
+from suite.tasks.base import Task
 from suite.training.device import OUT_OF_MEMORY, DeviceLost, device_name, energy_counter, free, pick_device
 from suite.training.trainer import Trainer
-from suite.types import BadInput, Evaluation, Trial, Unsupported
-from suite.workers.device_clock import PLACES, Shares
+from suite.types import BadInput, Evaluation, KendallError, Trial, Unsupported
+from suite.workers.base import QUEUE, Place
+from suite.workers.device_clock import PLACES, SharedClock
 
 LEAVE_S = 10.0
 """For a process to write its checkpoint and leave [s]."""
 MEMORY_USED = 0.9
-"""Of the memory that is free once the first candidate is done, the share that candidates may take."""
+"""Share of the memory that is free once the first candidate is done that candidates may take."""
 CUDA_CONTEXT = 600 * 2**20
-"""What CUDA takes for a process beside its tensors [bytes]: an allowance, not measured."""
+"""Memory that CUDA takes for a process beside its tensors [bytes]: an allowance, not measured."""
+DEATHS_ALONE = 2
+"""Deaths of its process, while nothing else trained, after which a training itself is blamed."""
+TRAINERS = 4
+"""Trainers that a process keeps: of the searches whose trials it got last."""
+SLOWEST_MACS_S, FASTEST_MACS_S = 1e7, 1e9
+"""Multiply-adds a second: any device reaches the one, which is expected until a training was timed; no more than the
+other is ever expected."""
+PATIENCE = 20.0
+"""Multiple of its expected seconds after which a training is taken to hang."""
+LEAST_PATIENCE_S = 120.0
+"""Seconds that every training may take: starting up and compiling are in them."""
+LONGEST_WAIT_S = 3600.0
+"""Seconds after which the time limits are looked at again; a system call takes no more than some weeks."""
+
+Settings: TypeAlias = tuple[int, dict[str, Any]]
+"""Number of a trainer and all that a process needs to make it."""
 
 
-class Engine(Protocol):
-    """Trains the networks of checked trials; holds whatever it needs between calls."""
+class Processes:
+    """One training a process; what one search, or several with trainers of their own, started there.
+
+    A process that dies is replaced, its trial is asked again while nothing else trains, and what was lost is said: the
+    machine's fault is not the network's. A training whose process died `DEATHS_ALONE` times while it trained alone is
+    answered with the reason. One that takes `PATIENCE` times the seconds that are expected of it hangs: its process is
+    ended, and it counts as died. A device on which no process can be started any more is left, its trials go to the
+    others; the last one ends the run. A network that runs out of memory beside others is asked again alone, and fewer
+    are in flight on that device from then on.
+
+    Args:
+        trainer: As the processes shall have it, each with the device of its place.
+        places: Devices.
+        free_memory: Of a device [bytes].
+        crew: The processes, where they are there already; places are then theirs.
+        number: The trainer's among theirs, where they know it already.
+    """
+
+    name = "processes"
+
+    def __init__(
+        self, trainer: Trainer, places: Sequence[Place], *, free_memory: Callable[[str], int] | None = None,
+        crew: Crew | None = None, number: int | None = None,
+    ) -> None:  # fmt: skip
+        self.trainer, self.own = trainer, crew is None
+        self.crew = crew or Crew(trainer, places, free_memory or memory_left)
+        self.number = self.crew.enter() if number is None else number
+        self.jobs: list[Job] = []
+        self.done: deque[Evaluation] = deque()
+
+    @property
+    def free(self) -> int:
+        """Number of trials that may be started now; those beyond the processes' wait."""
+        return QUEUE - len(self.jobs) - len(self.done)
+
+    @property
+    def ready(self) -> bool:
+        """Whether an answer is there already."""
+        return bool(self.done)
 
     def start(self, trial: Trial) -> None:
-        """Put a trial into the queue; a later stage of a run in it waits for the earlier ones."""
-        ...
+        """Hand a trial to a process that is idle, or have it wait for one."""
+        self.trainer.check(trial)
+        job = Job(trial, self)
+        self.jobs.append(job)
+        self.crew.put(job)
 
     def next(self) -> Evaluation:
-        """The first answer to complete; a network that fails is answered with its failure."""
-        ...
+        """Wait for the first training to complete; a network that fails is answered with its failure.
 
-    def cancel(self) -> None:
-        """Stop what is in flight, which leaves checkpoints, and forget the queue."""
-        ...
+        Raises:
+            BadInput: No process can be started, or a checkpoint cannot be written.
+        """
+        while not self.done:
+            self.crew.turn()
+        return self.done.popleft()
+
+    def finish(self, job: Job, answer: Evaluation) -> None:
+        """Take the answer of a job of these workers."""
+        self.jobs.remove(job)
+        self.done.append(answer)
+
+    def cancel(self, trial: Trial | None = None) -> list[Evaluation]:
+        """End trainings, which leave a checkpoint where they can; failed answers with what is in no checkpoint."""
+        dropped = [job for job in self.jobs if trial is None or job.trial == trial]
+        self.jobs = [job for job in self.jobs if job not in dropped]
+        self.done = deque(answer for answer in self.done if trial is not None and answer.trial != trial)
+        return self.crew.drop(dropped)
+
+    def beside(self, trainer: Trainer) -> Processes:
+        """Workers for another trainer of the same data, on the same processes.
+
+        Raises:
+            Unsupported: It judges, and the processes are without the test images.
+        """
+        if trainer.judge and not self.crew.trainer.judge:
+            raise Unsupported("processes: those of a search hold no test images; a judge needs workers of its own")
+        return Processes(trainer, (), crew=self.crew, number=self.number if trainer is self.trainer else None)
+
+    def wait(self) -> None:
+        """Return when something has happened on the processes, for whichever search."""
+        self.crew.turn()
+
+    def settings(self, place: Place) -> Settings:
+        """All that a process at a place needs to make the trainer."""
+        trainer = self.trainer
+        return self.number, {
+            "made_by": type(trainer),
+            "recipe": trainer.recipe,
+            "device": str(device_of(place)),
+            "threads": trainer.threads,
+            "judge": trainer.judge,
+            "checkpoints": trainer.checkpoints.folder,
+            "pool": trainer.pool,
+            "deterministic": trainer.deterministic,
+        }
 
     def close(self) -> None:
-        """Let go of processes and files; the engine can still be used and takes them again."""
-        ...
-
-
-@dataclass(frozen=True)
-class Place:
-    """A device, and how many candidates are in flight on it."""
-
-    device: str
-    """As torch names it."""
-    slots: int | None = None
-    """None: as many as its free memory holds by what the first candidate takes, and as there are cores for."""
-    shared: bool = True
-    """Whether candidates share the device's time, as on a GPU; False: each has a core of its own."""
-    name: str = ""
-    """What messages call it; empty: as torch does."""
-
-    def __post_init__(self) -> None:
-        if self.slots is not None and not 1 <= self.slots <= PLACES:
-            raise BadInput(f"{self.device}: from 1 to {PLACES} candidates may be in flight, not {self.slots}")
+        """End what was started here, and the processes if no others are to use them."""
+        self.cancel()
+        if self.own:
+            self.crew.close()
 
 
 @dataclass(eq=False)
 class Job:
-    """A run that waits to be trained, or is."""
+    """A trial that waits to be trained, or is."""
 
-    run: deque[Trial]
-    alone: Site | None = None
-    """Where its first trial is to be asked while nothing else is there: it ran out of memory beside others."""
+    trial: Trial
+    owner: Processes
+    beside_nobody_at: Site | None = None
+    """Where it is to be asked while nothing else is there: it ran out of memory beside others."""
+    alone: bool = False
+    """Whether it is to be asked while nothing trains anywhere: its process died."""
     avoid: set[str] = field(default_factory=set)
     """Places on which a process died with it."""
+    deaths: int = 0
+    deaths_alone: int = 0
+    lost: Lost | None = None
+
+    @property
+    def run(self) -> tuple[Path, Trial]:
+        """The training that it is a stage of; two stages are never trained at once."""
+        return self.owner.trainer.checkpoints.folder, self.trial.whole
 
 
 @dataclass
 class Lost:
-    """What was spent on a trial for nothing."""
+    """The seconds and joules that were lost on a trial."""
 
     seconds: float = 0.0
     joules: float = 0.0
     macs: float = 0.0
 
 
-class Processes:
-    """One training a process, on one or several devices; the answers are those of `Serial`.
-
-    A process that dies is replaced and its trial asked once more; if that fails too, it is answered with the reason. A
-    device on which no process can be started any more is left, its trials go to the others; the last one ends the run.
-    A network that runs out of memory beside others is asked again alone, and fewer are in flight on that device from
-    then on.
+class Crew:
+    """The processes on all devices, and the trials of all searches that they train.
 
     Args:
-        trainer: As the processes shall have it, each with the device of its place.
+        trainer: Whose space and data they have; the test images only if it judges.
         places: Devices.
         free_memory: Of a device [bytes].
     """
 
-    def __init__(
-        self, trainer: Trainer, places: Sequence[Place], *, free_memory: Callable[[str], int] | None = None
-    ) -> None:
-        self.trainer, self.places, self.free_memory = trainer, tuple(places), free_memory or memory_left
+    def __init__(self, trainer: Trainer, places: Sequence[Place], free_memory: Callable[[str], int]) -> None:
+        self.trainer, self.places, self.free_memory = trainer, tuple(places), free_memory
         self.sites: list[Site] = []
-        self.folder: tempfile.TemporaryDirectory[str] | None = None
-        self.data = contextlib.ExitStack()
-        """What deletes the file of the data."""
-        self.file: Path | None = None
-        self.begun = False
-        self.jobs: dict[Trial, Job] = {}
-        """Of each whole run that waits or trains."""
         self.waiting: deque[Job] = deque()
-        self.done: deque[Evaluation] = deque()
-        self.deaths: Counter[Trial] = Counter()
-        self.lost: dict[Trial, Lost] = defaultdict(Lost)
+        self.folder: tempfile.TemporaryDirectory[str] | None = None
+        self.data: tempfile.TemporaryDirectory[str] | None = None
+        self.begun, self.entered = False, 0
+        self.pace, self.timed = 1 / SLOWEST_MACS_S, 0
+        """Seconds a multiply-add of the slowest training so far, and how many were timed."""
 
-    def start(self, trial: Trial) -> None:
-        """Train as soon as there is room: it is handed out now if there is."""
-        if self.folder is None:
-            self.folder = tempfile.TemporaryDirectory(prefix="kendall-engine-")
-            most = max(1, len(os.sched_getaffinity(0)) // len(self.places))
-            self.sites = [
-                Site(place, Path(self.folder.name) / str(number), min(most, PLACES), self.trainer)
-                for number, place in enumerate(self.places)
-            ]
-        job = self.jobs.get(trial.whole)
-        if job is None:
-            job = self.jobs[trial.whole] = Job(deque())
-            self.waiting.append(job)
-        job.run.append(trial)
-        self.hand_out()
+    def enter(self) -> int:
+        """A number for one more trainer."""
+        self.entered += 1
+        return self.entered
 
-    def next(self) -> Evaluation:
-        """The first answer to complete."""
-        while not self.done:
-            self.hand_out()
-            heard = {worker.pipe: worker for site in self.sites for worker in site.busy}
-            for pipe in wait(list(heard)):
-                worker = heard[pipe]  # type: ignore[index]
-                if worker.ready:
-                    self.done.extend(self.hear(worker))
-                else:
-                    self.begin(worker)
-        return self.done.popleft()
-
-    def cancel(self) -> None:
-        """Stop all trainings; each leaves a checkpoint. The user stopped the run, and will go on with it perhaps."""
-        self.waiting.clear()
-        self.jobs.clear()
-        self.done.clear()
-        leaving = [(site, worker) for site in self.sites for worker in site.busy]
-        for _, worker in leaving:
-            worker.process.terminate()
-        for site, worker in leaving:
-            worker.process.join(timeout=LEAVE_S)
-            site.end(worker)
-        for site in self.sites:
-            site.reserved = 0
-        self.data.close()
+    @property
+    def busy(self) -> list[Worker]:
+        """The processes that have a job."""
+        return [worker for site in self.sites for worker in site.busy]
 
     @property
     def workers(self) -> list[Worker]:
         """The processes that there are."""
         return [worker for site in self.sites for worker in site.workers]
 
+    # Handing out
+
+    def put(self, job: Job) -> None:
+        """Put a job into the queue."""
+        if self.folder is None:
+            self.folder = tempfile.TemporaryDirectory(prefix="kendall-processes-")
+            most = max(1, len(os.sched_getaffinity(0)) // len(self.places))
+            self.sites = [
+                Site(place, Path(self.folder.name) / str(number), min(most, PLACES), self.trainer)
+                for number, place in enumerate(self.places)
+            ]
+        self.waiting.append(job)
+        self.hand_out()
+
     def hand_out(self) -> None:
-        """Give jobs to processes, as far as there is room; new processes start side by side."""
+        """Give jobs to processes, as far as there is room; a process that is not there yet is started."""
+        runs = {worker.job.run for worker in self.busy if worker.job is not None}
         for job in tuple(self.waiting):
-            if not any(site.room or site is job.alone for site in self.sites):
-                break
+            if any(worker.job is not None and worker.job.alone for worker in self.busy):
+                return
+            if not any(site.room or site is job.beside_nobody_at for site in self.sites):
+                return
+            if job.run in runs:
+                continue
             site = self.site_for(job)
             if site is None:
+                if job.alone:  # those behind it wait until it was trained
+                    return
                 continue
             self.waiting.remove(job)
-            if site is job.alone:
+            runs.add(job.run)
+            if site is job.beside_nobody_at:
                 site.end_all()  # memory of those that idle is memory too
             worker = site.idle or site.start(self.packed())
             worker.job = job
             if worker.ready:
-                site.ask(worker)
-
-    def begin(self, worker: Worker) -> None:
-        """A new process says that it is ready, or has died on its way: then its job waits again."""
-        site, job = worker.site, worker.job
-        if site in self.sites and self.is_ready(site, worker):
-            site.ask(worker)
-        elif job is not None:
-            self.waiting.appendleft(job)
-        if all(other.ready for other in self.workers):
-            self.data.close()
-
-    def packed(self) -> Path:
-        """The data, in a file that is there until all new processes have mapped it."""
-        if self.file is None or not self.file.exists():
-            folder = Path(self.data.enter_context(tempfile.TemporaryDirectory(prefix="kendall-")))
-            self.file = folder / "data.pt"
-            pack(self.trainer.data, self.file, test=self.trainer.judge)
-        return self.file
+                self.ask(worker)
 
     def site_for(self, job: Job) -> Site | None:
         """Where it is trained; None: it has to wait."""
-        if job.alone not in self.sites:
-            job.alone = None
-        if job.alone is not None:
-            return None if job.alone.busy else job.alone
+        if job.beside_nobody_at not in self.sites:
+            job.beside_nobody_at = None
+        if job.beside_nobody_at is not None:
+            return None if job.beside_nobody_at.busy else job.beside_nobody_at
+        if job.alone and self.busy:
+            return None
         others = [site for site in self.sites if site.name not in job.avoid]
         rooms = [site for site in others or self.sites if site.room]
         return min(rooms, key=lambda site: len(site.busy) / site.limit, default=None)
 
-    def is_ready(self, site: Site, worker: Worker) -> bool:
-        """Whether it can be asked; where not, and no other process is there, its place is left.
+    def packed(self) -> Path:
+        """The data in a file, which is gone once all processes that are being started have it."""
+        if self.data is None:
+            self.data = tempfile.TemporaryDirectory(prefix="kendall-")
+            try:
+                pack(self.trainer.data, Path(self.data.name) / "data.pt", test=self.trainer.judge)
+            except BaseException:
+                self.unpack()
+                raise
+        return Path(self.data.name) / "data.pt"
+
+    def unpack(self) -> None:
+        """Remove the file of the data."""
+        if self.data is not None:
+            self.data.cleanup()
+            self.data = None
+
+    def ask(self, worker: Worker) -> None:
+        """Send a process its job."""
+        site, job = worker.site, worker.job
+        assert job is not None
+        if site.shares is not None:
+            site.shares.fresh(worker.place)
+        trainer = job.owner.trainer
+        worker.saved = modified(trainer.checkpoints.path(trainer.key(job.trial)))
+        worker.beside, worker.company = 0, False
+        for other in site.busy:
+            other.beside = max(other.beside, len(site.workers))
+        asked = [other for other in self.busy if other.asked is not None]
+        for other in asked:
+            other.company = worker.company = True
+        worker.limit_s = self.patience(job)
+        worker.ask(job.owner.settings(site.place), job.trial)
+
+    # Time limits
+
+    def expected_macs(self, job: Job) -> float:
+        """Multiply-adds of a trial trained from its first epoch; nan: the space has no formula for them."""
+        trainer, trial = job.owner.trainer, job.trial
+        data, copies = trainer.data, trainer.task(trial.proxy.task).copies
+        images = 3 * trial.proxy.samples * len(data.train_labels) + len(data.valid_labels)
+        test = len(data.test_labels) if trainer.judge else 0
+        try:
+            return float(trainer.macs(trial) * copies * (images * trial.epochs + test))
+        except KendallError:
+            return math.nan
+
+    def patience(self, job: Job) -> float:
+        """Seconds after which a training is taken to hang; inf: nothing is expected of it."""
+        macs = self.expected_macs(job)
+        expected_s = macs * max(self.pace, 1 / FASTEST_MACS_S) * len(self.workers)
+        return math.inf if math.isnan(macs) else max(LEAST_PATIENCE_S, PATIENCE * expected_s)
+
+    def learn(self, answer: Evaluation, seconds: float) -> None:
+        """Take in how long a training took, for those to come."""
+        if answer.cost.macs > 0:
+            pace = max(seconds, answer.cost.device_s) / answer.cost.macs
+            self.pace = pace if self.timed == 0 else max(self.pace, pace)
+            self.timed += 1
+
+    # Hearing
+
+    def turn(self) -> None:
+        """Wait until a process says something, dies or hangs, and do what follows from it."""
+        self.hand_out()
+        heard = {worker.pipe: worker for worker in self.workers if worker.job is not None or not worker.ready}
+        if not heard:
+            return
+        left = [worker.limit_s - worker.seconds for worker in heard.values() if worker.asked is not None]
+        shortest = min(left, default=math.inf)
+        said = wait(list(heard), min(max(0.0, shortest), LONGEST_WAIT_S))
+        for pipe in said:
+            worker = heard[pipe]  # type: ignore[index]
+            if worker in worker.site.workers:
+                if worker.ready:
+                    self.hear(worker)
+                else:
+                    self.begin(worker)
+        for worker in heard.values() if not said else ():
+            if worker.asked is not None and worker.seconds >= worker.limit_s and worker in worker.site.workers:
+                self.bury(worker, f"no answer after {worker.seconds:.0f} s, {PATIENCE:g} times what was expected")
+        self.hand_out()
+
+    def begin(self, worker: Worker) -> None:
+        """A process that was started is there, or died on its way.
 
         Raises:
-            BadInput: It was the last place.
+            BadInput: It died, and it was the last place.
         """
+        job, vouching = worker.job, worker.vouches_for
         death = worker.wait_until_ready()
+        if all(other.ready or other is worker for other in self.workers):
+            self.unpack()
         if not death:
-            self.begun = True
-            return True
+            self.begun, worker.vouches_for = True, None
+            if vouching is not None:  # the place is alive: the death was not for it
+                self.count(*vouching)
+            if worker.job is not None:
+                self.ask(worker)
+            return
+        site = worker.site
         site.end(worker)
+        for held in (job, vouching[0] if vouching is not None else None):
+            if held is not None:
+                self.waiting.appendleft(held)
+        self.not_started(site, death)
+
+    def not_started(self, site: Site, death: str) -> None:
+        """Fewer processes at a place, or none; the last place ends the run."""
         if site.workers:
             site.limit = len(site.workers)
             warnings.warn(f"{site.name}: a process did not start ({death}); {site.limit} there go on", stacklevel=2)
-            return False
+            return
         self.sites.remove(site)
+        site.close()
         names = ", ".join(other.name for other in self.sites)
         if names:
             warnings.warn(f"{site.name}: no process starts on it ({death}); going on with {names}", stacklevel=2)
-            return False
+            return
         begun = self.begun
         self.close()
         if begun:
@@ -249,75 +408,129 @@ class Processes:
             'or guard the script that starts them with if __name__ == "__main__"'
         )
 
-    def hear(self, worker: Worker) -> Iterator[Evaluation]:
-        """Take what a process says, or its death."""
-        site, job, waiting, deaths, lost = worker.site, worker.job, self.waiting, self.deaths, self.lost
-        if job is None:  # its place was left meanwhile
-            return
-        trial = job.run[0]
+    def hear(self, worker: Worker) -> None:
+        """Take an answer, or a death."""
+        site, job = worker.site, worker.job
         try:
             answer, taken = worker.pipe.recv()
         except (EOFError, ConnectionError):
-            answer, taken = None, 0
-        if answer is None or isinstance(answer, DeviceLost):
-            seconds, joules = site.spent(worker)
-            lost[trial].seconds += self.unsaved(trial, seconds, worker)
-            lost[trial].joules += joules
-            death = site.end(worker, wait_for_its_end=answer is None)
-            job.avoid.add(site.name)
-            if self.is_ready(site, site.start(self.packed())):  # then it was not for the place
-                deaths[trial] += 1
-            if deaths[trial] > 1:
-                job.run.popleft()
-                self.not_alone(job)
-                yield self.trainer.failed(
-                    trial, f"its process died twice: {death if answer is None else answer}", lost.pop(trial).seconds
-                )
-            if job.run:
-                waiting.appendleft(job)
-            else:
-                self.jobs.pop(trial.whole, None)
+            self.bury(worker)
             return
+        if job is None:
+            return
+        if isinstance(answer, DeviceLost):
+            self.bury(worker, str(answer))
+            return
+        seconds = worker.seconds
+        worker.job = worker.asked = None
         if isinstance(answer, BaseException):
+            job.owner.jobs.remove(job)
             raise answer
-        if answer.failure.startswith(OUT_OF_MEMORY) and worker.beside > 1 and job.alone is None:
+        if answer.failure.startswith(OUT_OF_MEMORY) and worker.beside > 1 and job.beside_nobody_at is None:
             cost = answer.cost
-            lost[trial].seconds += cost.device_s
-            lost[trial].joules += cost.energy_j or 0.0
-            lost[trial].macs += cost.macs
-            worker.job, job.alone = None, site
+            lost = job.lost = job.lost or Lost()
+            lost.seconds += cost.device_s
+            lost.joules += cost.energy_j or 0.0
+            lost.macs += cost.macs
+            job.beside_nobody_at = site
             site.back_off(worker.beside)
-            waiting.appendleft(job)
+            self.waiting.appendleft(job)
             return
-        site.done(worker)
-        if not job.run:
-            self.jobs.pop(trial.whole, None)
-        self.not_alone(job)
         if not answer.failure:
             site.measure(taken, self.free_memory)
-        yield with_lost(answer, lost.pop(trial)) if trial in lost else answer
+            self.learn(answer, seconds)
+        self.answered(job, answer if job.lost is None else with_lost(answer, job.lost))
 
-    def not_alone(self, job: Job) -> None:
-        """Its trial is answered: others may join."""
-        if job.alone is not None:
-            job.alone.reserved -= 1
-            job.alone = None
+    def answered(self, job: Job, answer: Evaluation) -> None:
+        """Hand an answer over; others may join again."""
+        self.join(job)
+        job.owner.finish(job, answer)
 
-    def unsaved(self, trial: Trial, seconds: float, worker: Worker) -> float:
-        """What a death lost: what the process left in a checkpoint is charged when that is found."""
-        key = self.trainer.key(trial)
-        if modified(self.trainer.checkpoints.path(key)) == worker.saved:
+    def join(self, job: Job) -> None:
+        """Others may be where a job was to be alone."""
+        if job.beside_nobody_at is not None:
+            job.beside_nobody_at.reserved -= 1
+            job.beside_nobody_at = None
+        job.alone = False
+
+    # Deaths
+
+    def bury(self, worker: Worker, why: str = "") -> None:
+        """A process died, does not answer any more, or its device is lost: start another, which says for what it died.
+
+        Its trial is asked again once that one is there, or at another place if it does not start.
+        """
+        site, job, company = worker.site, worker.job, worker.company
+        if job is None:
+            site.end(worker, wait_for_its_end=not why)
+            return
+        seconds, joules = site.spent(worker)
+        lost = job.lost = job.lost or Lost()
+        unsaved = self.unsaved(job, seconds, worker)
+        lost.seconds += unsaved
+        lost.joules += joules
+        death = site.end(worker, wait_for_its_end=not why)
+        job.avoid.add(site.name)
+        site.start(self.packed()).vouches_for = job, why or death, unsaved, company
+
+    def count(self, job: Job, death: str, unsaved: float, company: bool) -> None:
+        """Blame a training for its death, or have it asked again while nothing else trains."""
+        if job not in job.owner.jobs:  # it was dropped meanwhile
+            return
+        job.deaths += 1
+        job.deaths_alone += not company
+        assert job.lost is not None
+        if job.deaths_alone >= DEATHS_ALONE:
+            trial = job.trial
+            reason = f"its process died {job.deaths} times, {job.deaths_alone} of them while it trained alone: {death}"
+            self.answered(job, job.owner.trainer.failed(trial, reason, job.lost.seconds))
+            return
+        warnings.warn(
+            f"a process died while it trained ({death}): {unsaved:.3g} s of device time are lost, and "
+            f"{self.trainer.space.text(job.trial.arch)} is asked again while nothing else trains",
+            stacklevel=2,
+        )
+        job.alone = True
+        self.waiting.appendleft(job)
+
+    def unsaved(self, job: Job, seconds: float, worker: Worker) -> float:
+        """Seconds that a death lost: what the process left in a checkpoint is charged when that is found."""
+        trainer, trial = job.owner.trainer, job.trial
+        key = trainer.key(trial)
+        if modified(trainer.checkpoints.path(key)) == worker.saved:
             return seconds
-        kept = self.trainer.checkpoints.load(key)
+        kept = trainer.checkpoints.load(key)
         counts = kept is not None and (kept.get("cut") or len(kept["curve"]) == trial.epochs)
         return max(0.0, seconds - kept["leg"]["device_s"]) if kept is not None and counts else seconds
 
+    # The end
+
+    def drop(self, jobs: Sequence[Job]) -> list[Evaluation]:
+        """End jobs; failed answers of those that were at work, with what is charged nowhere else."""
+        self.waiting = deque(job for job in self.waiting if job not in jobs)
+        leaving = [(worker, worker.job) for worker in self.busy if worker.job in jobs]
+        for worker, _ in leaving:
+            worker.process.terminate()
+        dropped = []
+        for worker, job in leaving:
+            worker.process.join(timeout=LEAVE_S)
+            asked = worker.asked is not None
+            seconds, joules = worker.site.spent(worker) if asked else (0.0, 0.0)
+            worker.site.end(worker)
+            if job is not None and asked:
+                answer = job.owner.trainer.failed(job.trial, "cancelled", self.unsaved(job, seconds, worker))
+                dropped.append(with_lost(answer, Lost(joules=joules)))
+        for job in jobs:
+            self.join(job)
+        return dropped
+
     def close(self) -> None:
-        """End the processes."""
-        self.cancel()
+        """End all processes and empty the queue."""
+        self.waiting.clear()
         for site in self.sites:
             site.close()
         self.sites = []
+        self.unpack()
         if self.folder is not None:
             self.folder.cleanup()
             self.folder = None
@@ -334,17 +547,19 @@ class Site:
         self.workers: list[Worker] = []
         self.reserved = 0
         """Jobs that wait to be alone here."""
-        self.shares = Shares(file, energy=trainer.energy and energy_counter(device_of(place))) if place.shared else None
+        counter = trainer.energy and energy_counter(device_of(place))
+        self.shares = SharedClock(file, energy=counter) if place.shared else None
 
     @property
     def busy(self) -> list[Worker]:
-        """Those that train."""
+        """The processes that have a job."""
         return [worker for worker in self.workers if worker.job is not None]
 
     @property
     def idle(self) -> Worker | None:
-        """One that does not, if there is one."""
-        return next((worker for worker in self.workers if worker.job is None), None)
+        """A process without a job, if there is one; one that is there before one that is being started."""
+        idle = [worker for worker in self.workers if worker.job is None]
+        return min(idle, key=lambda worker: not worker.ready, default=None)
 
     @property
     def room(self) -> bool:
@@ -355,35 +570,16 @@ class Site:
         """A new process, which is not ready yet."""
         taken = {worker.place for worker in self.workers}
         place = next(number for number in range(PLACES) if number not in taken)
-        worker = Worker(self, self.trainer, data, place)
+        worker = Worker(self, self.trainer.space, data, place)
         self.workers.append(worker)
         return worker
-
-    def ask(self, worker: Worker) -> None:
-        """Send the first trial of its job."""
-        if worker.job is None or not worker.job.run:
-            worker.job = None
-            return
-        if self.shares is not None:
-            self.shares.fresh(worker.place)
-        worker.saved = modified(self.trainer.checkpoints.path(self.trainer.key(worker.job.run[0])))
-        worker.beside = 0
-        for other in self.busy:
-            other.beside = max(other.beside, len(self.workers))
-        worker.ask()
-
-    def done(self, worker: Worker) -> None:
-        """On to the next trial of its job, if there is one."""
-        if worker.job is not None:
-            worker.job.run.popleft()
-            self.ask(worker)
 
     def spent(self, worker: Worker) -> tuple[float, float]:
         """Seconds and joules since it was asked: its share, where the device's are shared."""
         return (worker.seconds, 0.0) if self.shares is None else self.shares.charged(worker.place)
 
     def measure(self, taken: int, free_memory: Callable[[str], int]) -> None:
-        """How many may be in flight: by what the first candidate took, of what is free after it [bytes]."""
+        """Set how many may be in flight: by what the first candidate took, of what is free after it [bytes]."""
         if not self.measured:
             self.measured = True
             fit = int(MEMORY_USED * free_memory(self.place.device) / max(1, taken))
@@ -415,7 +611,7 @@ class Site:
             self.end(worker)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """End its processes and close the shared clock."""
         self.end_all()
         if self.shares is not None:
             self.shares.close()
@@ -424,55 +620,53 @@ class Site:
 class Worker:
     """This process's side of one that trains."""
 
-    def __init__(self, site: Site, trainer: Trainer, data: Path, place: int) -> None:
+    def __init__(self, site: Site, space: Any, data: Path, place: int) -> None:
         self.site, self.place = site, place
         self.job: Job | None = None
-        self.asked = 0.0
+        self.vouches_for: tuple[Job, str, float, bool] | None = None
+        """A job whose process died here, why, with which loss [s], and whether others trained beside it."""
+        self.asked: float | None = None
         self.ready = False
         self.beside = 0
         """Processes that there were on its device since it was asked, itself included."""
+        self.company = False
+        """Whether anything else trained since it was asked, on any device."""
         self.saved: int | None = None
         """When its trial's checkpoint was written, as it was asked."""
-        settings = {
-            "recipe": trainer.recipe,
-            "device": str(device_of(site.place)),
-            "threads": trainer.threads,
-            "judge": trainer.judge,
-            "checkpoints": trainer.checkpoints.folder,
-            "pool": trainer.pool,
-            "deterministic": trainer.deterministic,
-        }
+        self.limit_s = math.inf
+        self.trainers: deque[int] = deque()
+        """Numbers of the trainers that it has."""
         context = multiprocessing.get_context("forkserver")  # imports torch once, and forks before it has any threads
         context.set_forkserver_preload([__name__])
         self.pipe, theirs = context.Pipe()
         clock = None if site.shares is None else (site.shares.path, place)
         self.process = context.Process(
-            target=work, args=(theirs, trainer.space, data, settings, clock), daemon=True, name=site.name
+            target=work, args=(theirs, space, data, site.place.device, clock), daemon=True, name=site.name
         )
         self.process.start()
         theirs.close()  # so that this end hears of the other's death
 
     def wait_until_ready(self) -> str:
         """Return when it can be asked; why it died if it did on its way."""
-        if not self.ready:
-            try:
-                self.pipe.recv()
-            except (EOFError, ConnectionError):
-                return self.bury(wait_for_its_end=True)
-            self.ready = True
+        try:
+            self.pipe.recv()
+        except (EOFError, ConnectionError):
+            return self.bury(wait_for_its_end=True)
+        self.ready = True
         return ""
 
-    def ask(self) -> None:
-        """Send the first trial of its job."""
-        assert self.job is not None
+    def ask(self, settings: Settings, trial: Trial) -> None:
+        """Send a trial, and the settings of its trainer if the process has them not."""
+        number, _ = settings
         self.asked = time.perf_counter()
         with contextlib.suppress(ConnectionError):  # it died meanwhile: receiving says so
-            self.pipe.send(self.job.run[0])
+            self.pipe.send((number, None if number in self.trainers else settings, trial))
+        keep(self.trainers, number)
 
     @property
     def seconds(self) -> float:
-        """Since it was asked."""
-        return time.perf_counter() - self.asked
+        """Seconds since it was asked."""
+        return 0.0 if self.asked is None else time.perf_counter() - self.asked
 
     def bury(self, *, wait_for_its_end: bool = False) -> str:
         """End it if it lives; why it died if it does not."""
@@ -488,6 +682,14 @@ class Worker:
             more = ", for lack of memory perhaps" if code == -signal.SIGKILL else ""
             return f"{signal.Signals(-code).name}{more}"
         return f"exit code {code}"
+
+
+def keep(trainers: deque[int], number: int) -> int | None:
+    """Enter a trainer's number; that of the one that is let go of for it, the same on both sides of a pipe."""
+    if number in trainers:
+        return None
+    trainers.append(number)
+    return trainers.popleft() if len(trainers) > TRAINERS else None
 
 
 def with_lost(answer: Evaluation, lost: Lost) -> Evaluation:
@@ -535,12 +737,12 @@ def pick_places(device: str | Sequence[str], workers: int | None) -> list[Place]
 
 
 def device_of(place: Place) -> torch.device:
-    """As torch has it."""
+    """The place's device, as torch has it."""
     return torch.device(place.device)
 
 
 def memory_left(device: str) -> int:
-    """What is free of a device's memory; of a CPU, of the machine's [bytes]."""
+    """The free memory of a device; of a CPU, of the machine's [bytes]."""
     if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     lines = Path("/proc/meminfo").read_text().splitlines()
@@ -577,12 +779,12 @@ def pack(data: ImageData, path: Path, *, test: bool) -> None:
 
 
 def leave(number: int, _: object) -> None:
-    """What SIGTERM does: a training under way writes its checkpoint."""
+    """Leave on SIGTERM: a training under way writes its checkpoint."""
     raise SystemExit(128 + number)
 
 
-def work(pipe: Connection, space: Any, data: Path, settings: dict[str, Any], clock: tuple[Path, int] | None) -> None:
-    """What a worker process does: answer trials until nobody asks any more."""
+def work(pipe: Connection, space: Any, data: Path, device: str, clock: tuple[Path, int] | None) -> None:
+    """The main loop of a worker process: answer trials until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asks decides
     signal.signal(signal.SIGTERM, leave)
     warnings.showwarning = lambda message, *_: print(f"kendall: warning: {message}", file=sys.stderr)  # noqa: T201
@@ -594,18 +796,24 @@ def work(pipe: Connection, space: Any, data: Path, settings: dict[str, Any], clo
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-    content = torch.load(data, mmap=True, weights_only=True)
-    trainer = Trainer(space, ImageData(**content), **settings)
-    if clock is not None:
-        share_time(trainer, *clock)
-    torch.ones(8, device=trainer.device).sum().item()  # a device that cannot even do that is gone
+    images = ImageData(**torch.load(data, mmap=True, weights_only=True))
+    trainers: dict[int, Trainer] = {}
+    kept: deque[int] = deque()
+    tasks: dict[str, dict[str, Task]] = {}  # of trainers that prepare images alike
+    torch.ones(8, device=device).sum().item()  # a device that cannot even do that is gone
     pipe.send("ready")
     while True:
         try:
-            trial = pipe.recv()
+            number, settings, trial = pipe.recv()
         except EOFError:
             return
         try:
+            gone = keep(kept, number)
+            if gone is not None:
+                del trainers[gone]
+            if settings is not None:
+                trainers[number] = made(space, images, settings[1], clock, tasks)
+            trainer = trainers[number]
             answer = trainer.answer(trial)
             taken = memory_taken(trainer.device)
             if clock is not None:
@@ -615,9 +823,24 @@ def work(pipe: Connection, space: Any, data: Path, settings: dict[str, Any], clo
             pipe.send((error, 0))
 
 
+def made(
+    space: Any, images: ImageData, settings: dict[str, Any], clock: tuple[Path, int] | None,
+    tasks: dict[str, dict[str, Task]],
+) -> Trainer:  # fmt: skip
+    """A trainer of a process; only one that judges gets the test images."""
+    if not settings["judge"]:
+        nothing = torch.empty(0, dtype=torch.uint8)
+        images = replace(images, test_images=nothing, test_labels=nothing)
+    trainer: Trainer = settings.pop("made_by")(space, images, **settings)
+    trainer.tasks = tasks.setdefault(f"{settings['recipe']} {settings['judge']}", {})  # images resized once
+    if clock is not None:
+        share_time(trainer, *clock)
+    return trainer
+
+
 def share_time(trainer: Trainer, path: Path, place: int) -> None:
     """Have a trainer charge its share of a device's seconds and energy."""
-    shares = Shares(path, energy=trainer.energy)
+    shares = SharedClock(path, energy=trainer.energy)
     trainer.clock, trainer.at_work = shares.seconds, lambda: shares.at_work(place)
     if trainer.energy is not None:
         trainer.energy = shares.joules

@@ -5,6 +5,7 @@ What a worker does is steered by files in a folder; a worker's place is the name
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,8 @@ from typing import Any
 import torch
 
 from suite.spaces.nas_bench_201 import NASBench201
-from suite.types import Architecture, Proxy
+from suite.training.trainer import Trainer
+from suite.types import Architecture, Cost, Evaluation, Proxy, Trial
 
 WAIT_S = 20.0
 """For company that has to come."""
@@ -94,3 +96,30 @@ class Vanishing(NASBench201):
             (self.folder / f"{place()}.gone").touch()
         if (self.folder / f"{place()}.gone").exists():
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Sleeping(Trainer):
+    """Sleeps in place of training; the error is the sum of the decisions.
+
+    So that a process makes it as it makes any trainer, the seconds stand where a recipe has its weight decay.
+    """
+
+    def answer(self, trial: Trial) -> Evaluation:
+        """Sleep."""
+        self.check(trial)
+        time.sleep(self.recipe.weight_decay)
+        metrics = dict.fromkeys(self.metrics, float(sum(trial.arch)))
+        return Evaluation(trial, metrics, Cost(self.recipe.weight_decay, self.device_name, None, math.nan))
+
+
+class Hanging(Sleeping):
+    """Sleeps; the first attempt at a network of all ones never ends, the second does."""
+
+    def answer(self, trial: Trial) -> Evaluation:
+        """Sleep, or hang."""
+        attempted = self.checkpoints.folder / "attempted"
+        if set(trial.arch) == {1} and not attempted.exists():
+            self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
+            attempted.touch()
+            time.sleep(10_000)
+        return super().answer(trial)

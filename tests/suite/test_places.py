@@ -47,7 +47,7 @@ def standing(digits):
     def evaluator(*places: Place, space=SPACE, free_memory=None, **options):
         live = LiveEvaluator(
             space, digits, recipe={"batch_size": 64}, device="cpu",
-            engine=lambda trainer: Processes(trainer, places, free_memory=free_memory), **options,
+            kind=lambda trainer, _: Processes(trainer, places, free_memory=free_memory), **options,
         )  # fmt: skip
         made.append(live)
         return live
@@ -79,7 +79,7 @@ def test_two_devices_with_two_candidates_each_answer_bit_for_bit_like_one_alone(
     trials = [Trial(arch, TINY, epochs, seed) for arch in (GOOD, OTHER) for seed in (0, 1) for epochs in (1, 2)]
     live = standing(gpu(0), gpu(1))
     assert [told(answer) for answer in live.evaluate(trials)] == [told(answer) for answer in serial(digits, trials)]
-    assert sorted(worker.process.name for worker in live.engine.workers) == ["gpu 0", "gpu 0", "gpu 1", "gpu 1"]
+    assert sorted(worker.process.name for worker in live.trains.crew.workers) == ["gpu 0", "gpu 0", "gpu 1", "gpu 1"]
 
 
 def test_the_seconds_of_candidates_on_one_device_add_up_to_no_more_than_its_wall_time(standing):
@@ -110,7 +110,7 @@ def test_memory_free_after_the_first_candidate_says_how_many_are_in_flight(stand
     answers = live.evaluate([Trial(GOOD, TINY, seed=seed) for seed in range(5)])
     assert all(not answer.failure for answer in answers)
     assert asked == ["cpu", "cpu"]  # once a device
-    assert all(1 < site.limit <= 3 for site in live.engine.sites)
+    assert all(1 < site.limit <= 3 for site in live.trains.crew.sites)
     assert engines.memory_left("cpu") > 2**20
 
 
@@ -118,7 +118,7 @@ def test_a_core_a_candidate_is_the_most(standing, monkeypatch):
     monkeypatch.setattr(engines.os, "sched_getaffinity", lambda _: {0, 1})
     live = standing(gpu(0, None), free_memory=lambda _: 2**50)
     live.evaluate([Trial(GOOD, TINY, seed=seed) for seed in range(3)])
-    assert [site.limit for site in live.engine.sites] == [2]
+    assert [site.limit for site in live.trains.crew.sites] == [2]
 
 
 # Memory
@@ -132,7 +132,7 @@ def test_out_of_memory_beside_others_is_asked_again_alone_and_fewer_are_in_fligh
     first, again = map(int, (tmp_path / f"attempts {OTHER}").read_text().split())
     assert (first > 0, again) == (True, 0)
     assert [told(answer)[:4] for answer in answers] == [told(answer)[:4] for answer in serial(digits, trials)]
-    assert [site.limit for site in live.engine.sites] == [2]
+    assert [site.limit for site in live.trains.crew.sites] == [2]
     (alone,) = serial(digits, trials[:1])
     assert answers[0].cost.macs == 2 * alone.cost.macs  # it was trained twice, and both are charged
 
@@ -144,7 +144,7 @@ def test_alone_and_out_of_memory_is_the_networks_failure(standing, tmp_path):
     assert giant.failure.startswith("out of memory on CPU")
     assert len((tmp_path / f"attempts {OTHER}").read_text().split()) == 2
     assert not any(answer.failure for answer in others)
-    assert live.engine.sites[0].room  # others may come again
+    assert live.trains.crew.sites[0].room  # others may come again
 
 
 def test_one_that_is_alone_anyway_is_believed_at_once(standing, tmp_path, monkeypatch):
@@ -166,7 +166,7 @@ def test_the_trials_of_a_device_that_disappears_go_to_the_others(standing, tmp_p
     with pytest.warns(UserWarning, match=r"gpu \d: no process starts on it \(exit code 1\); going on with gpu \d"):
         answers = live.evaluate(trials)
     assert [told(answer)[:4] for answer in answers] == [told(answer)[:4] for answer in serial(digits, trials)]
-    assert len(live.engine.sites) == 1
+    assert len(live.trains.crew.sites) == 1
 
 
 def test_the_last_device_gone_ends_a_run_in_one_line_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
@@ -193,7 +193,7 @@ def test_the_last_device_gone_ends_a_run_in_one_line_and_the_same_command_goes_o
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("kendall: ")]
     assert end.value.code == 2
     assert all(line.startswith("kendall: warning: gpu ") for line in said[:-1])
-    assert sum("going on with gpu " in line for line in said) == 1  # the others say that one process fewer goes on
+    assert len([line for line in said if "going on with gpu " in line]) == 1
     assert said[-1].endswith("and no other device is left; the same command goes on once there is one")
     for path in devices.glob("*.gone"):
         path.unlink()
@@ -228,20 +228,18 @@ def test_workers_killed_again_and_again_lose_nothing_and_count_nothing_twice(tmp
     content = live_content(searchers=["random_search"], seeds=1, workers=4, budget={"evaluations": 12})
     spec = write_spec(tmp_path / "spec.toml", content)
     reference = jobs.run(load_spec(RunSpec, spec), tmp_path / "reference", base=tmp_path, command="")
-    ask, asked, struck = engines.Site.ask, [], set()
+    ask, asked, struck = engines.Crew.ask, [], set()
 
-    def killing(site: engines.Site, worker: engines.Worker) -> None:
-        ask(site, worker)
-        if worker.job is None:
-            return
-        asked.append(worker.job.run[0])
+    def killing(crew: engines.Crew, worker: engines.Worker) -> None:
+        ask(crew, worker)
+        asked.append(worker.job.trial)
         if len(asked) % 3 == 2 and asked[-1] not in struck:  # none twice: it would be believed to be at fault
             struck.add(asked[-1])
             threading.Timer(chance.uniform(0, 0.2), worker.process.kill).start()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("suite.evaluators.live.pick_places", lambda *_: [gpu(0), gpu(1)])
-        patch.setattr(engines.Site, "ask", killing)
+        patch.setattr(engines.Crew, "ask", killing)
         out = jobs.run(load_spec(RunSpec, spec), tmp_path / "out", base=tmp_path, command="")
     assert len(struck) >= 2
     assert_counted_once(out, reference)
@@ -267,11 +265,11 @@ def test_what_a_dead_process_left_in_a_checkpoint_is_charged_once(standing, tmp_
     """It dies once its stage is saved and before it is told: what was saved is charged when it is found."""
     live = standing(gpu(0, 1), checkpoints=tmp_path)
     trial = Trial(GOOD, TINY, epochs=1)
-    ask = engines.Site.ask
+    ask = engines.Crew.ask
 
-    def later(site, worker):
-        ask(site, worker)
-        monkeypatch.setattr(engines.Site, "ask", ask)
+    def later(crew, worker):
+        ask(crew, worker)
+        monkeypatch.setattr(engines.Crew, "ask", ask)
         end = time.monotonic() + 60
         while not list(tmp_path.glob("*.pt")):
             assert time.monotonic() < end
@@ -284,7 +282,7 @@ def test_what_a_dead_process_left_in_a_checkpoint_is_charged_once(standing, tmp_
             except (EOFError, ConnectionError):
                 break
 
-    monkeypatch.setattr(engines.Site, "ask", later)
+    monkeypatch.setattr(engines.Crew, "ask", later)
     (answer,) = live.evaluate([trial])
     kept = live.trainer.checkpoints.load(live.trainer.key(trial))
     assert answer.cost.device_s == pytest.approx(kept["leg"]["device_s"], abs=0.02)

@@ -25,14 +25,14 @@ from numba.extending import intrinsic
 from suite.machine_code import compiled
 
 VERSION = f"2, numba {numba.__version__}"
-"""Of the arithmetic: a run is gone on with under the same only."""
+"""Version of the arithmetic: a run is gone on with under the same only."""
 LANES = 16
 """Images of a block: two vectors of AVX2, one of AVX-512."""
 WIDE = 8 if binding.get_host_cpu_features().get("avx512f") else 4
 """Output channels that a convolution makes at once, by how many registers there are. Each is a sum of its own, so the
 bits are the same."""
 EPSILON, MOMENTUM = 1e-5, 0.1
-"""Of batch norms, as torch's."""
+"""Epsilon of batch norms, as torch has it."""
 
 COPY, RELU, CONV, WEIGHTS, PACK, NORM, SHIFT, POOL, HALVE, ZERO = range(10)
 NORM_BACK, SHIFT_BACK, HALVE_BACK, RELU_BACK = range(10, 14)
@@ -173,7 +173,7 @@ _grad31, _grad34 = _gradient_tile(3, 1), _gradient_tile(3, 4)
 
 
 OPTIONS: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
-"""Of numba: NaN stays NaN."""
+"""Liberties that numba may take: NaN stays NaN."""
 
 
 def whole(function: Callable[..., Any]) -> Any:
@@ -200,7 +200,7 @@ def widest(outputs):
 
 @inlined
 def convolve(base, i, taps, blocks):
-    """CONV of `execute`."""
+    """Carry out CONV, the instruction of a convolution."""
     src, src_block, src_plane, src_row, src_column = i[1], i[2], i[3], i[4], i[5]
     dst, dst_block, dst_plane, dst_row, dst_column = i[6], i[7], i[8], i[9], i[10]
     w, inputs, outputs, rows, columns, count, adds = i[11], i[12], i[13], i[14], i[15], i[17], i[18]
@@ -234,7 +234,7 @@ def convolve(base, i, taps, blocks):
 
 @inlined
 def pack(A, P, i, tap_weights):
-    """PACK of `execute`."""
+    """Carry out PACK, the instruction that arranges weights."""
     source, target, outputs, inputs, size, backward, first, count = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
     o = 0
     while o < outputs:
@@ -252,7 +252,7 @@ def pack(A, P, i, tap_weights):
 
 @inlined
 def weigh(base, A, G, i, scratch, blocks):
-    """WEIGHTS of `execute`."""
+    """Carry out WEIGHTS, the instruction of weight gradients."""
     src, src_block, src_plane, src_row, src_column = i[1], i[2], i[3], i[4], i[5]
     dst, dst_block, dst_plane, dst_row, dst_column = i[6], i[7], i[8], i[9], i[10]
     target, inputs, outputs, rows, columns, kernel, line = i[11], i[12], i[13], i[14], i[15], i[16], i[17]
@@ -334,7 +334,7 @@ def moments(x, lanes):
 
 @inlined
 def norm(A, P, R, S, i, images, blocks, mode):
-    """NORM of `execute`."""
+    """Carry out NORM, the instruction of a batch norm."""
     src, dst, channels, pixels, gain, running, saved, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
     plane = pixels * LANES
     for c in range(channels):
@@ -372,7 +372,7 @@ def norm(A, P, R, S, i, images, blocks, mode):
 
 @inlined
 def norm_back(A, P, G, S, i, images, blocks):
-    """NORM_BACK of `execute`."""
+    """Carry out NORM_BACK, the gradient of a batch norm."""
     grad, src, dst, channels, rows, columns, gain, saved = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
     dst_block, dst_plane, dst_row = i[9], i[10], i[11]
     plane, line = rows * columns * LANES, columns * LANES
@@ -412,7 +412,7 @@ def norm_back(A, P, G, S, i, images, blocks):
 
 @inlined
 def shift(A, P, R, i, blocks, mode):
-    """SHIFT of `execute`."""
+    """Carry out SHIFT, the batch norm of zeros."""
     dst, channels, pixels, gain, running, adds = i[1], i[2], i[3], i[4], i[5], i[6]
     plane = pixels * LANES
     for c in range(channels):
@@ -435,7 +435,7 @@ def shift(A, P, R, i, blocks, mode):
 
 @inlined
 def shift_back(A, G, i, blocks):
-    """SHIFT_BACK of `execute`."""
+    """Carry out SHIFT_BACK, the gradient of SHIFT."""
     grad, channels, pixels, gain = i[1], i[2], i[3], i[4]
     plane = pixels * LANES
     for c in range(channels):
@@ -448,7 +448,7 @@ def shift_back(A, G, i, blocks):
 
 @inlined
 def copy(A, i, blocks):
-    """COPY of `execute`."""
+    """Carry out COPY, the instruction of an identity."""
     size = i[3] * blocks
     x, y = A[i[1] : i[1] + size], A[i[2] : i[2] + size]
     if i[4]:
@@ -461,7 +461,7 @@ def copy(A, i, blocks):
 
 @inlined
 def relu(A, i, blocks):
-    """RELU of `execute`."""
+    """Carry out RELU, the instruction of an activation."""
     src, dst, channels, rows, columns = i[1], i[2], i[3], i[4], i[5]
     line = columns * LANES
     for plane in range(blocks * channels):
@@ -475,7 +475,7 @@ def relu(A, i, blocks):
 
 @inlined
 def relu_back(A, i, blocks):
-    """RELU_BACK of `execute`."""
+    """Carry out RELU_BACK, the gradient of an activation."""
     grad, made, dst, channels, rows, columns, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
     line = columns * LANES
     for plane in range(blocks * channels):
@@ -511,7 +511,7 @@ def of_three(y, x, at, end, factor, adds):
 
 @inlined
 def pool(A, i, scratch, blocks):
-    """POOL of `execute`."""
+    """Carry out POOL, the instruction of an average pooling."""
     src, dst, channels, rows, columns, backward, adds = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
     line, last = columns * LANES, (columns - 1) * LANES
     sums = A[scratch : scratch + line + 2 * LANES]  # of up to three rows; zeros on both sides

@@ -54,7 +54,7 @@ class Value:
     learns: bool = True
     """Whether anything before it has weights that its gradient can reach."""
     kernel: int = 0
-    """Of the convolution that made it; 0: something else did."""
+    """Number of the convolution that made it; 0: something else did."""
     gradient: int | None = None
     """Where, once something has arrived there."""
 
@@ -65,7 +65,7 @@ class Value:
 
     @property
     def size(self) -> int:
-        """Floats of a block."""
+        """Number of floats in a block of lanes."""
         return self.channels * self.plane
 
 
@@ -84,7 +84,7 @@ class Layout:
 
 
 def plain(at: int, like: Value) -> Layout:
-    """Nothing between the rows."""
+    """A layout with nothing between the rows."""
     return Layout(at, like.size, like.plane, like.columns * LANES, LANES)
 
 
@@ -200,7 +200,7 @@ class Program:
         kernels.execute(program, self.offsets, self.tap_weights, *values, self.scratch_at, images, mode)
 
     def head(self, labels: npt.NDArray[np.int64], smoothing: float, mode: int) -> tuple[float, int]:
-        """The classifier."""
+        """Write the classifier's instructions, forward and backward."""
         last = self.last
         to, classes = last.gradient or 0, self.network.classifier.out_features
         loss, wrong = kernels.head(
@@ -357,7 +357,7 @@ class Program:
         return inside, padded(inside.at, x)
 
     def convolution(self, layout: Layout, x: Value, conv: nn.Conv2d, *, into: Value | None = None) -> Value:
-        """What `conv` makes of `x`, which lies in `layout`; added to `into`, if that is given."""
+        """Write the convolution of `x`, which lies in `layout`; added to `into`, if that is given."""
         kernel, stride, outputs = conv.kernel_size[0], conv.stride[0], conv.out_channels
         rows, columns = x.rows // stride, x.columns // stride
         made = Value(0, outputs, rows, columns, kernel=kernel) if into is None else into
@@ -436,7 +436,7 @@ class Program:
         self.tape.append(back)
 
     def shift(self, module: nn.Module, to: Value, *, adds: bool) -> None:
-        """Batch norm of zeros."""
+        """Write the instruction of a batch norm of zeros."""
         assert isinstance(module, nn.BatchNorm2d)
         gain, running = self.slot(module)
         shape = (to.channels, to.rows * to.columns)
@@ -450,13 +450,13 @@ class Program:
         self.tape.append(back)
 
     def copy_back(self, source: Value, to: Value) -> None:
-        """The gradient itself."""
+        """Write the gradient of an identity: a copy."""
         at, adds = self.arrive(source)
         assert to.gradient is not None
         self.backward.append((kernels.COPY, to.gradient, at, source.size, adds))
 
     def pool_back(self, source: Value, to: Value) -> None:
-        """Each pixel's share."""
+        """Write the gradient of a pooling: each pixel's share."""
         at, adds = self.arrive(source)
         assert to.gradient is not None
         shape = (source.channels, source.rows, source.columns)

@@ -35,10 +35,10 @@ MAGIC = b"kendall weights 1 "
 SEEDS = "seeds"
 """The run of entries that nobody has trained."""
 CACHED = 64
-"""Files held in memory."""
+"""Number of weight files that are held in memory."""
 
 Layers: TypeAlias = list[dict[str, Tensor]]
-"""Of each layer of a block, its tensors by the rest of their names."""
+"""Tensors of each layer of a block, by the rest of their names."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class KnowledgePool:
         self.move(0)
 
     def open(self, folder: Path, space: SearchSpace, run: str) -> None:
-        """Read the journal."""
+        """Read the journal of the pool's folder."""
         self.folder, self.space, self.run = folder, space, run
         self.journal = Journal(folder / "journal.jsonl", "weight pool", VERSION, {"space": space.name})
         self.weights = folder / "weights"
@@ -114,7 +114,7 @@ class KnowledgePool:
         return row.get("run") == self.run
 
     def commits(self) -> list[JSON]:
-        """Of this search, as the journal has them."""
+        """Commits of this search, as the journal has them."""
         return [row for row in self.journal.rows if self.of_run(row) and "version" in row]
 
     @property
@@ -132,7 +132,7 @@ class KnowledgePool:
 
     @property
     def version(self) -> int:
-        """What is read now: the last version that this search has committed, or the one it began with."""
+        """The version that is read now: the last version that this search has committed, or the one it began with."""
         number = self.number
         if number > len(self.commits()):
             self.journal.refresh()
@@ -150,7 +150,7 @@ class KnowledgePool:
             raise BadInput(f"{self.position}: {error.strerror}; make room and run the same command again") from None
 
     def commit(self) -> None:
-        """What was trained since the last commit can be read from now on; of one block the most accurate network's.
+        """Make what was trained since the last commit readable; of one block the most accurate network's.
 
         A commit that the journal has already, of a search that goes through its log again, only moves on.
 
@@ -322,7 +322,7 @@ class KnowledgePool:
 
     @property
     def note(self) -> str:
-        """What a leaderboard says of it."""
+        """The pool in a few words, for a leaderboard."""
         return f"weight pool began with blocks of {self.trained_before} trained networks"
 
 
@@ -334,7 +334,7 @@ def attached(folder: Path, space: SearchSpace, run: str) -> KnowledgePool:
 
 
 def as_key(fields: Sequence[Any]) -> Key:
-    """What JSON made a list of.
+    """A key that JSON has made a list of, as a tuple.
 
     Raises:
         ValueError: There are not nine.
@@ -349,7 +349,7 @@ def digest(text: str) -> str:
 
 
 def best(block: Block, entries: Iterable[Entry]) -> Entry | None:
-    """As `KnowledgePool.donor`."""
+    """The best donor of a block, as `donor` defines it."""
     fitting = [entry for entry in entries if (entry.key[0], entry.key[8]) == (block.position, block.stride)]
 
     def rank(entry: Entry) -> tuple[bool, float, int]:
@@ -385,7 +385,7 @@ def took_no_part(block: Block, state: Mapping[str, Tensor], idle: set[str]) -> b
 
 
 def features(key: Key) -> dict[str, float]:
-    """What two blocks are compared by; the operation counts twice."""
+    """Features that two blocks are compared by; the operation counts twice."""
     _, op, kernel, expansion, se, skip, c_in, c_out, _ = key
     return {
         f"op {op}": 2.0,
@@ -427,7 +427,7 @@ def transfer(donor: Layers, block: Block, state: Mapping[str, Tensor]) -> None:
 
 
 def overlap(dimension: int, here: int, there: int) -> tuple[slice, slice]:
-    """What two sizes have in common: the first channels, in the first two dimensions; the middle of a kernel.
+    """The overlap of two sizes: the first channels, in the first two dimensions; the middle of a kernel.
 
     >>> overlap(0, 8, 16), overlap(2, 3, 1)
     ((slice(0, 8, None), slice(0, 8, None)), (slice(1, 2, None), slice(0, 1, None)))

@@ -151,7 +151,7 @@ def test_any_answer_comes_back_from_the_log_as_it_was(
     with Log(path, SPACE) as log:
         log.append("toys", run, "search", answer)
     with Log(path, SPACE) as log:
-        (back,) = log.known[f"search toys {run}"][trial]
+        ((_, back),) = log.known[f"search toys {run}"][trial]
     assert repr(back) == repr(answer)  # as text, since nan is not equal to itself
 
 

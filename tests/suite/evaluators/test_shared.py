@@ -194,9 +194,9 @@ def test_recalibration_on_all_images_is_their_statistics(shared, trained, digits
 
 
 def _leg():
-    from suite.training.trainer import Leg
+    from suite.training.trainer import Spent
 
-    return Leg()
+    return Spent()
 
 
 def test_a_trial_asked_again_costs_nothing(shared, trained):

@@ -28,7 +28,7 @@ from suite.spaces.condensenet import GROWTHS, STAGES, CondenseNet, count, groups
 from suite.training.device import threads
 from suite.training.gradient_loop import epochs
 from suite.training.supernet import SupernetTrainer
-from suite.training.trainer import Leg
+from suite.training.trainer import Spent
 from suite.types import BadInput, Ends, Proxy, Trial, Unsupported
 
 ALEX, DENSE = AlexNet(), CondenseNet()
@@ -600,7 +600,7 @@ def test_masks_are_condensed_by_training_and_survive_checkpoints(digits):
     trainer, run = through.trainer, through.trainer.start(trial)
     stepper, left = trainer.stepper(run, proxy), []
     for _ in range(proxy.epochs):
-        trainer.epoch(run, trial, stepper, Leg())
+        trainer.epoch(run, trial, stepper, Spent())
         left.append(int(masks(run.network)[-1].sum(dim=1)[0]))
     inputs = masks(run.network)[-1].shape[1]
     assert left == [kept(inputs, stage) for stage in (0, 1, 2, 3, 3, 3)]

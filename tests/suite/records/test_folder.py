@@ -210,7 +210,7 @@ def test_a_table_that_changed_meanwhile_is_refused(tmp_path):
 def test_nothing_is_made_before_the_spec_is_known_to_work(tmp_path):
     """Else a live study could not begin with --no-resume, and a refused spec would leave a folder behind."""
     spec = check(StudySpec, live_study_content(), "test")
-    jobs.open_arenas(spec, tmp_path, tmp_path / "out")
+    jobs.open_problems(spec, tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -350,7 +350,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "`[[searchers]]`": SearcherPart, "`[[resources]]`": ResourcePart, "`[architectures]`": ArchitecturesPart,
     "`[[proxies]]`": StudyProxyPart, "`[levels]`": LevelsPart, "`kendall predictors`": PredictorsSpec,
     "`[[data]]`": DataPart, "`[[predictors]]`": PredictorPart, "`[[devices]]`": DevicesPart,
-    "`[transfer]`": TransferPart, "`[joint]`": ChoicePart,
+    "`[transfer]`": TransferPart,
+    "`[joint]`": ChoicePart,
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from suite.records.log import Log
 from suite.spaces import SPACES
 from suite.tasks.images import halves, subset
 from suite.training.device import threads
-from suite.training.gradient_loop import Search, differentiable, epochs, recommendations
+from suite.training.gradient_loop import GradientRun, differentiable, epochs, recommendations
 from suite.training.recipe import resolve
 from suite.training.trainer import Trainer
 from suite.types import BadInput, Cost, Ends, Evaluation, Proxy, Trial, Unsupported
@@ -132,7 +132,7 @@ def test_images_of_weights_and_logits_are_apart_or_the_same(bilevel, digits, tmp
 
 def test_batches_of_logits_are_drawn_from_their_half_anew_in_every_step(digits, tmp_path):
     trainer = Trainer(NB201, digits, resolve(RECIPE), device="cpu", threads=1, judge=False, checkpoints=tmp_path)
-    search = Search(searcher(), trainer, TINY, seed=0)
+    search = GradientRun(searcher(), trainer, TINY, seed=0)
     session = search.session
     weights, held = halves(session.task.groups, session.places, 0)
     assert session.half_of("weights").tolist() == weights.tolist()

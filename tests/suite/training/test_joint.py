@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.colours import coloured
 from helpers.harness import live_content, run_content, toy_table
 
 from suite import commands
@@ -114,6 +115,34 @@ def test_what_is_no_recipe_is_that_networks_failure(live, chosen, why):
     assert (bad.cost.device_s, bad.cost.macs) == (0.0, 0.0)
     assert not good.failure
     assert math.isfinite(good.metrics["val_error"])
+
+
+def test_another_task_prepares_its_batches_under_the_values_too(live):
+    proxy = replace(TINY, task="rotation", samples=0.1)
+    (mine,) = live().evaluate([Trial(arch(batch_size=32, flip=False), proxy)])
+    fixed = {**PLAIN, "batch_size": 32, "flip": False}
+    (theirs,) = live(SPACES["nas_bench_201"], recipe=fixed).evaluate([Trial(CELL, proxy)])
+    assert told(mine) == told(theirs)
+
+
+def test_a_recipe_that_a_task_refuses_is_that_networks_failure():
+    space = Joint(SPACES["nas_bench_201"], [options("cutout", [0.0, 0.5])])
+    jigsaw = Proxy(epochs=1, channels=4, resolution=32, cells=1, task="jigsaw")
+    live = LiveEvaluator(space, coloured(), recipe={"batch_size": 16}, device="cpu", full=replace(jigsaw, task=""))
+    good, bad = live.evaluate([Trial((*CELL, 0), jigsaw), Trial((*CELL, 1), jigsaw)])
+    assert not good.failure
+    assert "cutout has no meaning for jigsaw" in bad.failure
+
+
+@pytest.mark.slow
+def test_processes_answer_as_one_does(live):
+    trials = [Trial(arch(**chosen), TINY) for chosen in ({"lr": 0.02}, {"batch_size": 1}, {"batch_size": 32})]
+    side_by_side = live(workers=2)
+    try:
+        answers = side_by_side.evaluate(trials)
+    finally:
+        side_by_side.close()
+    assert [told(answer) for answer in answers] == [told(answer) for answer in live().evaluate(trials)]
 
 
 def test_a_learning_rate_that_diverges_is_that_networks_failure(live):

@@ -182,11 +182,15 @@ def test_normalised_training_images_have_mean_zero_and_deviation_one(digits):
 
 def test_padding_and_cutout_scale_with_the_resolution_and_flips_follow_the_data(digits, tmp_path):
     wide = replace(digits, crop_padding=2, flip=True)
-    made = trainer(wide, tmp_path, Recipe(cutout=0.5)).augmentation(replace(TINY, resolution=16))
+
+    def augmentation(data, recipe, proxy=TINY):
+        return trainer(data, tmp_path, recipe).opened(torch.nn.Identity(), proxy, 0).augmentation
+
+    made = augmentation(wide, Recipe(cutout=0.5), replace(TINY, resolution=16))
     assert (made.padding, made.flip, made.cutout) == (4, True, 8)
-    made = trainer(digits, tmp_path, Recipe()).augmentation(TINY)
+    made = augmentation(digits, Recipe())
     assert (made.padding, made.flip, made.cutout) == (digits.crop_padding, False, 0)
-    made = trainer(wide, tmp_path, PLAIN).augmentation(TINY)
+    made = augmentation(wide, PLAIN)
     assert (made.padding, made.flip) == (0, False)
 
 

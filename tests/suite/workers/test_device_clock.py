@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suite.types import BadInput
-from suite.workers.device_clock import PLACES, Shares
+from suite.workers.device_clock import PLACES, SharedClock
 
 
 class Fake:
@@ -26,7 +26,7 @@ class Fake:
 
 @pytest.fixture
 def shares(tmp_path):
-    return lambda **options: Shares(tmp_path / "clock", **options)
+    return lambda **options: SharedClock(tmp_path / "clock", **options)
 
 
 events = st.lists(
@@ -40,7 +40,7 @@ events = st.lists(
 def test_charges_add_up_to_the_time_in_which_any_was_at_work(tmp_path_factory, events):
     """By brute force: seconds and joules pass, and belong to the union if anybody is at work then."""
     now, counter = Fake(), Fake()
-    shares = Shares(tmp_path_factory.mktemp("law") / "clock", now=now, energy=counter)
+    shares = SharedClock(tmp_path_factory.mktemp("law") / "clock", now=now, energy=counter)
     working, union_s, union_j, own = set(), 0.0, 0.0, dict.fromkeys(range(5), 0.0)
     charged_s = charged_j = 0.0
     for seconds, joules, place, what in events:
@@ -94,7 +94,7 @@ def test_a_clock_that_steps_back_takes_nothing_back(shares):
 
 def candidate(path: Path, place: int, pauses: list[float], pipe) -> None:
     """Works and rests in turn, and says when it worked."""
-    shares, spans = Shares(path), []
+    shares, spans = SharedClock(path), []
     for number, pause in enumerate(pauses):
         if number % 2:
             time.sleep(pause)
@@ -118,7 +118,7 @@ def union(spans: list[tuple[float, float]]) -> float:
 
 def test_of_real_processes_one_of_which_is_killed_at_work(tmp_path):
     context, path = multiprocessing.get_context("forkserver"), tmp_path / "clock"
-    shares = Shares(path)
+    shares = SharedClock(path)
     plans = [[0.3, 0.1, 0.2], [0.1, 0.3, 0.3], [60.0]]
     pipes, processes = [], []
     for place, pauses in enumerate(plans):
@@ -144,5 +144,5 @@ def test_of_real_processes_one_of_which_is_killed_at_work(tmp_path):
 
 def test_a_place_for_its_file_that_cannot_be_is_refused(tmp_path):
     with pytest.raises(BadInput, match="cannot be written"):
-        Shares(tmp_path / "none" / "clock")
+        SharedClock(tmp_path / "none" / "clock")
     assert PLACES >= 8
