@@ -122,7 +122,9 @@ def test_every_command_that_is_shown_is_one(page, line):
         return
     spec = given.get("spec")
     if spec is not None and (ROOT / spec).exists():
-        kind = {"run": RunSpec, "study": StudySpec, "predictors": PredictorsSpec}[given["command"]]
+        kind = {"run": RunSpec, "conclusions": RunSpec, "study": StudySpec, "predictors": PredictorsSpec}[
+            given["command"]
+        ]
         load(kind, ROOT / spec, given["settings"] or [])
 
 
@@ -218,7 +220,8 @@ SPECS = sorted([*ROOT.glob("results/*/spec.toml"), *ROOT.glob("suite/demo/*.toml
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_specs_of_results_and_demo_load_and_their_searchers_have_the_options_that_they_name(path):
-    kind = RunSpec if "searchers" in tomllib.loads(path.read_text(encoding="utf-8")) else StudySpec
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    kind = RunSpec if "searchers" in content else PredictorsSpec if "predictors" in content else StudySpec
     spec = load(kind, path)
     for part in spec.searchers if isinstance(spec, RunSpec) else ():
         method, known = SEARCHERS[part.name], options(part.name)

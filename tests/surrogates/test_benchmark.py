@@ -45,30 +45,30 @@ def table(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def benchmark(table):
+def surrogate(table):
     return study.fit(str(table), None, None, networks=200, predictor="ridge")
 
 
-def test_a_proxy_is_an_input(benchmark):
+def test_a_proxy_is_an_input(surrogate):
     rng = np.random.default_rng(1)
     archs = [SPACE.sample(rng) for _ in range(100)]
-    short = benchmark.mean(archs, benchmark.check(SHORT, 10))
-    long = benchmark.mean(archs, benchmark.check(LONG, 50))
+    short = surrogate.mean(archs, surrogate.check(SHORT, 10))
+    long = surrogate.mean(archs, surrogate.check(LONG, 50))
     assert np.mean(short - long) == pytest.approx(60 / 10 - 60 / 50, abs=1.0)
     assert np.corrcoef(long, [quality(SPACE.simplified(arch)) for arch in archs])[0, 1] > 0.6
 
 
-def test_seconds_are_those_of_the_table(benchmark):
+def test_seconds_are_those_of_the_table(surrogate):
     archs = [SPACE.sample(np.random.default_rng(seed)) for seed in range(50)]
-    said = benchmark.seconds(archs, benchmark.check(LONG, 50))
+    said = surrogate.seconds(archs, surrogate.check(LONG, 50))
     assert np.mean(np.abs(said / [50 * (1 + sum(arch)) for arch in archs] - 1)) < 0.1
 
 
-def test_a_seed_draws_and_the_mean_can_be_asked_for(benchmark):
-    arch, setting = SPACE.at(1234), benchmark.check(LONG, 50)
-    drawn = np.array([benchmark.drawn(arch, setting, seed) for seed in range(400)])
-    assert benchmark.drawn(arch, setting, 3) == drawn[3]
-    mean = benchmark.mean([arch], setting)[0]
+def test_a_seed_draws_and_the_mean_can_be_asked_for(surrogate):
+    arch, setting = SPACE.at(1234), surrogate.check(LONG, 50)
+    drawn = np.array([surrogate.drawn(arch, setting, seed) for seed in range(400)])
+    assert surrogate.drawn(arch, setting, 3) == drawn[3]
+    mean = surrogate.mean([arch], setting)[0]
     assert drawn.mean() == pytest.approx(mean, abs=5 * drawn.std() / 20)
     assert (
         0.4 * NOISE < drawn.std() < 2.5 * NOISE
@@ -84,20 +84,20 @@ def test_seed_noise_is_the_pooled_deviation_of_runs():
     assert seed_noise(model, [()] * 10) == 0.0
 
 
-def test_a_saved_benchmark_answers_the_same(benchmark, tmp_path):
-    benchmark.save(tmp_path / "s.npz")
+def test_a_saved_benchmark_answers_the_same(surrogate, tmp_path):
+    surrogate.save(tmp_path / "s.npz")
     again = Benchmark.load(tmp_path / "s.npz", SPACES)
     archs = [SPACE.at(index) for index in (0, 77, 6000)]
-    for setting in benchmark.settings:
-        assert np.array_equal(again.mean(archs, setting), benchmark.mean(archs, setting))
-        assert np.array_equal(again.seconds(archs, setting), benchmark.seconds(archs, setting))
-        assert again.drawn(archs[1], setting, 5) == benchmark.drawn(archs[1], setting, 5)
-    assert again.info() == benchmark.info()
+    for setting in surrogate.settings:
+        assert np.array_equal(again.mean(archs, setting), surrogate.mean(archs, setting))
+        assert np.array_equal(again.seconds(archs, setting), surrogate.seconds(archs, setting))
+        assert again.drawn(archs[1], setting, 5) == surrogate.drawn(archs[1], setting, 5)
+    assert again.info() == surrogate.info()
     assert again.info()["networks"] == "200"
 
 
-def test_what_lies_outside_is_refused(benchmark):
-    evaluator = SurrogateEvaluator(benchmark)
+def test_what_lies_outside_is_refused(surrogate):
+    evaluator = SurrogateEvaluator(surrogate)
     with pytest.raises(Unsupported, match="was fitted on 10 of e10"):
         evaluator.evaluate([Trial(SPACE.at(0), Proxy(20, 32, 32))])
     with pytest.raises(Unsupported, match="not 5 of"):
@@ -106,30 +106,30 @@ def test_what_lies_outside_is_refused(benchmark):
         evaluator.evaluate([Trial((0, 1), LONG)])
 
 
-def test_damaged_and_foreign_files_are_one_clear_error(benchmark, tmp_path):
+def test_damaged_and_foreign_files_are_one_clear_error(surrogate, tmp_path):
     path = tmp_path / "s.npz"
-    benchmark.save(path)
+    surrogate.save(path)
     with pytest.raises(BadInput, match="not known here"):
         Benchmark.load(path, {})
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(BadInput, match="damaged"):
         Benchmark.load(path, SPACES)
-    benchmark.error.save(path)
+    surrogate.error.save(path)
     with pytest.raises(BadInput, match="its format is not"):
         Benchmark.load(path, SPACES)
-    benchmark.save(path)
+    surrogate.save(path)
     with pytest.raises(BadInput, match="its format is not"):
         surrogates.load(path)
 
 
-def test_searches_run_on_it_and_the_judge_knows_the_mean(benchmark):
-    evaluator = SurrogateEvaluator(benchmark)
+def test_searches_run_on_it_and_the_judge_knows_the_mean(surrogate):
+    evaluator = SurrogateEvaluator(surrogate)
     searcher = searchers.make("regularized_evolution", SPACE, LONG, np.random.default_rng(0), population_size=10,
                               sample_size=3)  # fmt: skip
     last = list(run(searcher, evaluator, budget=Budget(evaluations=60)))[-1]
-    judge = SurrogateEvaluator(benchmark, view="judge")
+    judge = SurrogateEvaluator(surrogate, view="judge")
     (judged,) = judge.evaluate([Trial(last.best.trial.arch, LONG)])
-    everyone = benchmark.mean(list(SPACE), benchmark.check(LONG, 50))
+    everyone = surrogate.mean(list(SPACE), surrogate.check(LONG, 50))
     assert judged.metrics["val_error"] < np.quantile(everyone, 0.2)
     assert last.best.cost.simulated
 

