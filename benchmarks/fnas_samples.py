@@ -27,8 +27,8 @@ VARIANTS = {
     "fnas, uac + aeb": ("fnas", 300, {}),
     "fnas, uac": ("fnas", 300, {"aeb": False}),
     "fnas, aeb": ("fnas", 300, {"uac": False}),
-    "fnas, uac + aeb, advantage critic": ("fnas", 300, {"advantage": "critic"}),
-    "mnas, lr 0.001": ("mnas", 500, {"lr": 1e-3}),
+    "fnas, uac + aeb, advantage critic": ("fnas", 300, {"uac": {"advantage": "critic"}}),
+    "mnas, lr 0.001": ("mnas", 500, {"ppo": {"lr": 1e-3}}),
 }
 DATASETS = {"cifar10": list(VARIANTS), "cifar100": list(VARIANTS)[:3], "imagenet16-120": list(VARIANTS)[:3]}
 
@@ -43,24 +43,23 @@ def table():
 def search(job):
     """Rewards and accuracies of the trained samples, in their order."""
     from searchers import make
-    from searchers.parts.ppo import reward
+    from searchers.mnas import Tradeoff
     from suite.evaluators.table import TableEvaluator
     from suite.spaces import SPACES
+    from suite.types import Predicts
 
     dataset, variant, seed = job
     name, samples, options = VARIANTS[variant]
     space, evaluator = SPACES["nas_bench_201"], TableEvaluator(table(), dataset)
     searcher = make(name, space, evaluator.full, np.random.default_rng(seed), **options)
-    of = reward(
-        "mnas", space, evaluator.full, constraint="soft", a=None, b=None, metric="macs", target=None, resources=None
-    )
+    of = Tradeoff(metric="macs").reward("mnas", space, evaluator.full, None)
     rewards, accuracies = [], []
     while len(rewards) < samples:
         answers = evaluator.evaluate(searcher.ask())
         rewards += [of(answer.metrics) for answer in answers]
         accuracies += [100 - answer.metrics["val_error"] for answer in answers]
         searcher.tell(answers)
-    predicted = sum(said.used for said in getattr(searcher, "predictions", []))
+    predicted = sum(said.used for said in searcher.predictions) if isinstance(searcher, Predicts) else 0
     return job, np.maximum.accumulate(rewards[:samples]), np.maximum.accumulate(accuracies[:samples]), predicted
 
 

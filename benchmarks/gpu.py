@@ -4,7 +4,8 @@ python benchmarks/gpu.py [--device cuda] [--out results.json] [--seconds 2]
 
 Ways: the peers' loop (float32, channels first, every edge, losses and accuracies read each step), without its loader;
 `eager`, what `LiveEvaluator` does; `captured`, the same step as one CUDA graph, a candidate alone; `captured xK`, K
-candidates in turn on streams of their own. And a supernet's step, plain and lean, and the price of `deterministic`.
+candidates in turn on streams of their own. And a supernet's step, with and without dead edges, and the price of
+`deterministic`.
 On a CPU (--device cpu) everything is checked and the graph is replaced by the function that it would capture.
 Images are noise on the device; numbers are images a second, and device seconds of 12 epochs of 50,000 images.
 """
@@ -50,12 +51,12 @@ SIDE_BY_SIDE = (2, 4, 8)
 class Candidate:
     """A network with its training step on buffers that stay where they are, so that a CUDA graph can hold the step.
 
-    The loss is summed on the device. Weights without a gradient, off the lean graph, are left alone, as by
+    The loss is summed on the device. Weights without a gradient, those of dead edges, are left alone, as by
     `torch.optim.SGD`.
     """
 
     def __init__(self, arch, proxy, batch, device, *, half, seed=0):
-        network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=seed, lean=True).train()
+        network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=seed, skip_dead_edges=True).train()
         self.network = network.to(device, memory_format=torch.channels_last)
         self.device, self.half = torch.device(device), half
         shape = (batch, 3, proxy.resolution, proxy.resolution)
@@ -125,7 +126,7 @@ class Candidate:
 
 def eager_step(arch, proxy, device, *, half):
     """As in `suite.training.trainer`."""
-    network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=0, lean=True).train()
+    network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=0, skip_dead_edges=True).train()
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         network.parameters(), LR, momentum=MOMENTUM, nesterov=True, weight_decay=DECAY, foreach=True
@@ -161,7 +162,7 @@ def wait(device):
 
 
 def check(device):
-    """The captured step trains as the eager one does, and the lean network is the plain one."""
+    """The captured step trains as the eager one does, and the network without dead edges is the plain one."""
     found = {}
     for name, (proxy, batch) in PROXIES.items():
         small = batch if torch.device(device).type == "cuda" else 8
@@ -180,7 +181,7 @@ def check(device):
                 assert (one - other).abs().max().item() < 0.1, (name, arch)
             with torch.no_grad():
                 plain = copy.deepcopy(network)
-                plain.lean = False
+                plain.skip_dead_edges = False
                 forward = max(forward, (plain(data[0][0]) - network(data[0][0])).abs().max().item())
         assert worst < 1e-3, (name, worst)
         assert forward < 1e-4, (name, forward)
@@ -257,12 +258,12 @@ def supernet(device, seconds, proxy, batch):
     """Images a second of DARTS's supernet, first order: weights and mixture by one pass; plain, lean, lean in bf16."""
     found = {}
     (images, labels), *_ = batches(1, batch, proxy.resolution, device)
-    for name, lean, half in (("plain, fp32", False, False), ("lean, fp32", True, False), ("lean, bf16", True, True)):
+    for name, skips, half in (("plain, fp32", False, False), ("lean, fp32", True, False), ("lean, bf16", True, True)):
         made = Supernet(SPACES["darts"], proxy, ends=Ends(3, 10), seed=0).train().to(device)
-        images = images.contiguous() if not lean else images.to(memory_format=torch.channels_last)
-        if lean:
+        images = images.contiguous() if not skips else images.to(memory_format=torch.channels_last)
+        if skips:
             made = made.to(memory_format=torch.channels_last)
-        made.network.lean = lean
+        made.network.skip_dead_edges = skips
         logits = torch.zeros(made.shape, device=device, requires_grad=True)
         optimizer = torch.optim.SGD([*made.parameters(), logits], 0.025, momentum=0.9)
 

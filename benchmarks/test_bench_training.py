@@ -11,13 +11,17 @@ import statistics
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from peers import SETTINGS, SPACE, images_like_cifar10, loader, random_cells, stepper, train
 from torch.nn import functional as F
 
+from searchers.darts import DARTS
+from searchers.single_darts import SingleDARTS
 from suite.evaluators.live import LiveEvaluator
 from suite.networks import build
+from suite.networks.learner import Batch, Learner
 from suite.training.compiled.program import Program
 from suite.training.device import threads
 from suite.training.recipe import Recipe
@@ -101,7 +105,7 @@ def test_training_step_on_one_thread(capsys, channels, cells, side, batch):
     steps = max(1, 10_000 // (channels * cells * side**2))
 
     def ours(arch, half):
-        network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=0, lean=True).train()
+        network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=0, skip_dead_edges=True).train()
         network = network.to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(
             network.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, nesterov=True, foreach=True
@@ -118,7 +122,7 @@ def test_training_step_on_one_thread(capsys, channels, cells, side, batch):
 
     def compiled(arch):
         program = Program(
-            build(SPACE, arch, proxy, ends=Ends(3, 10), seed=0, lean=True),
+            build(SPACE, arch, proxy, ends=Ends(3, 10), seed=0, skip_dead_edges=True),
             side=side, channels=3, batch=batch,
         )  # fmt: skip
         values, answers = images.permute(0, 2, 3, 1).contiguous().numpy(), labels.numpy()
@@ -173,7 +177,7 @@ def test_batches_of_augmented_images_on_one_core(capsys, tmp_path, side):
     data = images_like_cifar10(2048, side)
     trainer = Trainer(SPACE, data, Recipe(), device="cpu", threads=1, judge=False, checkpoints=tmp_path)
     proxy = Proxy(1, 4, side)
-    plain, compiled = trainer.augmentation(proxy), trainer.augmentation(proxy)
+    plain, compiled = (trainer.opened(torch.nn.Identity(), proxy, 0).augmentation for _ in range(2))
     compiled.compile()
     order = torch.randperm(len(data.train_labels))
 
@@ -216,3 +220,31 @@ def test_twice_the_work_costs_at_most_twice(capsys, what, step):
     run(once)
     found, _ = ratios(ROUNDS, lambda: run(doubled), lambda: run(once), clock=time.process_time)
     say(capsys, f"twice the {what}, {step} steps: {found[1]:.2f} times the seconds (goal: at most 2.1)")
+
+
+@pytest.mark.parametrize(("channels", "cells", "side", "batch"), [(4, 1, 16, 64), (16, 1, 32, 64)])
+def test_a_step_of_single_darts_beside_first_order_darts(capsys, channels, cells, side, batch):
+    """Property 7 of Single-DARTS: at equal data at most 0.65 of first-order DARTS's seconds."""
+    proxy, ends = Proxy(1, channels, side, cells=cells), Ends(3, 10)
+    rng = torch.Generator().manual_seed(0)
+    train, held = (Batch(torch.randn(batch, 3, side, side, generator=rng), torch.arange(batch) % 10) for _ in range(2))
+
+    def stepping(method):
+        search = method(SPACE, proxy, np.random.default_rng(0))
+        supernet = search.build(ends, 0).to(memory_format=torch.channels_last).train()
+        optimizer = torch.optim.SGD(supernet.parameters(), 0.025, momentum=0.9, weight_decay=3e-4)
+        search.begin(Learner(supernet, optimizer, seed=0, grad_clip=5.0), 1)
+        return lambda: search.step(train, lambda: held)
+
+    with threads(1):
+        ours, darts = stepping(SingleDARTS), stepping(DARTS)
+        for run in (ours, darts):
+            run()
+        steps = max(1, 20_000 // (channels * cells * side**2))
+        runs = [lambda run=run: [run() for _ in range(steps)] for run in (ours, darts)]
+        found, seconds = ratios(ROUNDS, *runs, clock=time.process_time)
+    say(
+        capsys,
+        f"Single-DARTS, one thread, C={channels} N={cells} {side}x{side} batch {batch}: {found[1]:.2f} of first-order "
+        f"DARTS's {seconds[1] / steps:.3f} s a step (at most 0.65 is wanted)",
+    )

@@ -23,6 +23,7 @@ from searchers.parts.renamed import refusal
 from searchers.random_search import RandomSearch
 from searchers.regularized_evolution import RegularizedEvolution
 from searchers.reinforce import Reinforce
+from searchers.single_darts import SingleDARTS
 from searchers.snas import SNAS, SNASBilevel
 from searchers.successive_halving import SuccessiveHalving
 from suite.types import JSON, BadInput, GradientSearch, Proxy, Searcher, nearest
@@ -62,6 +63,7 @@ SEARCHERS: dict[str, Method] = {
     "fnas": FNAS,
     "darts": DARTS,
     "gdas": GDAS,
+    "single_darts": SingleDARTS,
     "snas": SNAS,
     "snas_bilevel": SNASBilevel,
     "ms_darts": MSDARTS,
@@ -73,7 +75,7 @@ GROUP = "kendall.searchers"
 
 @dataclass(frozen=True)
 class About:
-    """What a searcher's class says of itself; attributes that it lacks have these defaults."""
+    """Description of a searcher, from its class; attributes that the class lacks have these defaults."""
 
     family: str = "other"
     """Family of methods: "random", "evolution", "local", "multi-fidelity", "reinforcement learning" ..."""
@@ -86,7 +88,7 @@ class About:
 
 
 def about(method: Method) -> About:
-    """What a class says of itself, defaults where it says nothing."""
+    """Read a class's description, with defaults where it says nothing."""
     said = {field.name: getattr(method, field.name) for field in fields(About) if hasattr(method, field.name)}
     return About(**said)
 

@@ -67,17 +67,17 @@ class DARTS(Logits):
         return passed
 
     def gradient(self, train: Batch, held: Batch) -> Tensor:
-        """Of the validation loss with respect to alpha, shape (rows, options)."""
+        """Gradient of the validation loss with respect to alpha, shape (rows, options)."""
         return self.first_order(held) if self.order == 1 else self.second_order(train, held)
 
     def first_order(self, held: Batch) -> Tensor:
-        """At w as it is."""
+        """Gradient at the weights w as they are."""
         learner = self.learner
         (gradient,) = learner.gradients(learner.forward(held, self.mixture()), [self.logits])
         return gradient
 
     def second_order(self, train: Batch, held: Batch) -> Tensor:
-        """At w' = w - xi (momentum buffer + dL_train/dw + decay w), and through w'."""
+        """Gradient at w' = w - xi (momentum buffer + dL_train/dw + decay w), and through w'."""
         import torch
 
         learner, w = self.learner, [weight.data for weight in self.learner.parameters]

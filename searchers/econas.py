@@ -43,7 +43,7 @@ class Network:
     trained: int
     """The cycle in which it was last trained."""
     errors: list[float] = field(default_factory=list)
-    """After each stage [%]."""
+    """Validation errors after each stage [%]."""
 
 
 class EcoNAS:
@@ -62,7 +62,7 @@ class EcoNAS:
         stage_epochs: tuple[Count, ...] | None = None, repeats: bool = False, group_size: Count | None = None,
         stages: tuple[Count, ...] | None = None,
     ) -> None:  # fmt: skip
-        """Start without networks.
+        """Start without any networks, at cycle 0.
 
         Args:
             space: What to search.
@@ -102,7 +102,7 @@ class EcoNAS:
 
     @property
     def note(self) -> str:
-        """What a reader of the result should know; empty where it is the paper's search."""
+        """Deviation from the paper's search, for readers of the result; empty if there is none."""
         ended = [f"ended after {self.cycles} cycles"] if self.cycles and self.cycle == self.cycles else []
         return ", ".join([*self.remarks, *ended])
 

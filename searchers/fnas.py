@@ -87,10 +87,10 @@ class Pool(Protocol):
 
     @property
     def note(self) -> str:
-        """What was in it at the beginning."""
+        """Contents of the pool at the beginning, in words."""
 
     def commit(self) -> None:
-        """What was trained since the last time can be read from now on."""
+        """Publish the weights trained since the last commit."""
 
 
 class Stores(Protocol):
@@ -105,13 +105,13 @@ class Stores(Protocol):
 
 @dataclass
 class Prediction:
-    """What V said of a sample, and how sure it was."""
+    """Prediction of a sample's reward by V, with its uncertainty."""
 
     arch: Architecture
     reward: float
-    """V."""
+    """Reward that V predicts."""
     uncertainty: float
-    """U."""
+    """Error of V that U expects."""
     threshold: float
     """tau: V is trusted up to this U."""
     used: bool
@@ -122,11 +122,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far V and U can be believed: over samples that were predicted and trained all the same."""
+    """Reliability of V and U, over samples that were predicted and trained all the same."""
 
     checked: int
     correlation: float
-    """Of U and |V - R|; nan below 3 samples."""
+    """Correlation of U and |V - R|; nan below 3 samples."""
     coverage: float
     """Share with |V - R| <= U."""
     bias: float
@@ -134,7 +134,7 @@ class Calibration:
 
 
 def calibration(predictions: Sequence[Prediction]) -> Calibration:
-    """The audit of predictions.
+    """Compare predictions with the trainings that checked them.
 
     >>> calibration([Prediction((0,), 0.9, 0.1, 0.2, False, 0.85), Prediction((1,), 0.8, 0.1, 0.2, True)]).checked
     1
@@ -220,17 +220,17 @@ class FNAS:
         self.archs: list[Architecture] = []
         self.log_p = np.zeros(0)
         self.rewards = np.zeros(0)
-        """Of the new samples of the batch under way; nan: not told yet."""
+        """Rewards of the new samples of the batch under way; nan: not told yet."""
         self.answers: dict[int, Evaluation] = {}
-        """Of the batch, by place."""
+        """Answers of the batch under way, by place."""
         self.checks: dict[int, Prediction] = {}
         """Predictions of the batch whose truth is on its way, by place."""
         self.due = Due()
         self.predictions: list[Prediction] = []
-        """Of every new sample after the warm-up: what V said before anything was trained."""
+        """Predictions of all new samples after the warm-up, made before anything was trained."""
         self.trained = 0
         self.rhos: list[float] = []
-        """Of every replayed sample."""
+        """Weights rho of all replayed samples."""
         self.remembered = self.remember()
         self.over = False
 
@@ -262,7 +262,7 @@ class FNAS:
 
     def trial(self, arch: Architecture) -> Trial:
         """The training of `arch`, from the pool's blocks where there is a pool."""
-        return Trial(arch, self.proxy, origin=POOL if self.pool is not None else "")
+        return Trial(self.space.settled(arch), self.proxy, origin=POOL if self.pool is not None else "")
 
     def predicted(self) -> Array:
         """UAC: V of the samples that it is sure of, nan for those to train."""
@@ -275,7 +275,7 @@ class FNAS:
         audited = self.rng.random(len(self.archs)) < self.uac.audit
         for place, arch in enumerate(self.archs):
             sure = bool(doubts[place] <= tau and not audited[place])
-            said = Prediction(arch, float(values[place]), float(doubts[place]), tau, sure)
+            said = Prediction(self.space.settled(arch), float(values[place]), float(doubts[place]), tau, sure)
             self.predictions.append(said)
             if sure:
                 rewards[place] = said.reward
@@ -347,7 +347,7 @@ class FNAS:
 
     @property
     def note(self) -> str:
-        """What was trained, predicted and replayed, and how far to trust it."""
+        """Counts of trained, predicted and replayed samples, and how reliable the predictions were."""
         entropy = self.agent.policy.entropy()
         predicted = sum(said.used for said in self.predictions)
         said = [

@@ -56,7 +56,7 @@ class GDAS(Logits):
 
     @property
     def tau(self) -> float:
-        """Temperature of this epoch."""
+        """Temperature of the present epoch, linear between its ends."""
         return self.tau_max - (self.tau_max - self.tau_min) * self.number / max(1, self.epochs - 1)
 
     def step(self, train: Batch, held: Callable[[], Batch]) -> Pass:
@@ -70,7 +70,7 @@ class GDAS(Logits):
         return passed
 
     def gradient(self, held: Batch) -> Tensor:
-        """Of the validation loss of a drawn network with respect to alpha, shape (rows, options)."""
+        """Gradient of a drawn network's validation loss with respect to alpha, shape (rows, options)."""
         drawn, mask = self.sample("logits")
         (gradient,) = self.learner.gradients(self.learner.forward(held, drawn, mask), [self.logits])
         return gradient
@@ -89,5 +89,5 @@ class GDAS(Logits):
         return self.learner.supernet.one_hot(self.derive()).to(self.logits.device)
 
     def log(self) -> dict[str, float]:
-        """Entropy and temperature."""
+        """Mean entropy of the mixtures, and the temperature."""
         return {**super().log(), "tau": self.tau}

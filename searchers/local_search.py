@@ -38,7 +38,7 @@ class LocalSearch:
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
         *, move: Literal["best", "first"] = "best", initial: Count = 1,
     ) -> None:  # fmt: skip
-        """Start nowhere.
+        """Start without an architecture to climb from.
 
         Args:
             space: What to search.
@@ -55,9 +55,9 @@ class LocalSearch:
         self.candidates: list[Architecture] = []
         """The neighbours of `here`, or the random starts while there is no `here`."""
         self.unasked: list[Architecture] = []
-        """Of the candidates, next one last."""
+        """Candidates that are not asked yet, the next one last."""
         self.optima: list[Architecture] = []
-        """Local optima so far."""
+        """Local optima found so far, in order."""
 
     def ask(self) -> list[Trial]:
         """All candidates not known yet, or the next one where the first better one will do."""

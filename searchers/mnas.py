@@ -84,7 +84,7 @@ class Reward:
 
 @dataclass(frozen=True)
 class Tradeoff(Value):
-    """What is traded against accuracy, and how; `tradeoff` of a spec."""
+    """Options of the reward: the metric traded against accuracy, and how; `tradeoff` of a spec."""
 
     constraint: Literal["soft", "hard"] = "soft"
     """"soft": a = b = -0.07; "hard": a = 0, b = -1."""
@@ -178,7 +178,8 @@ class MNAS:
             return []
         self.archs, _ = self.agent.draw(self.batch, self.rng)
         self.rewards = np.full(self.batch, math.nan)
-        return [self.due.add(Trial(arch, self.proxy), place) for place, arch in enumerate(self.archs)]
+        settled = map(self.space.settled, self.archs)
+        return [self.due.add(Trial(arch, self.proxy), place) for place, arch in enumerate(settled)]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Reward the samples, in whatever order they come; with the last of a batch the policy learns."""
@@ -203,7 +204,7 @@ class Resources(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The metrics."""
+        """Names of the metrics that need no training."""
 
     def calibrate(self, proxy: Proxy) -> Calibration:
         """Measures 64 random architectures, the same for every search of a run."""

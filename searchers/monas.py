@@ -42,7 +42,7 @@ SPREAD = 1e-3
 USUAL = {"mixed": "energy_mj", "constraint": "peak_power_w", "accuracy": "energy_mj"}
 """The paper's metric of each reward."""
 FALLBACK = "macs"
-"""Where that is not known: the paper's other constraint."""
+"""Metric where the usual one is not known: the paper's other constraint."""
 ALPHA = 0.75
 REJECTED_IN_A_ROW = 1000
 """So many samples rejected before training, one after the other, end the search."""
@@ -63,13 +63,13 @@ class Resources(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The metrics."""
+        """Names of the metrics that need no training."""
 
     def of(self, arch: Architecture, proxy: Proxy) -> dict[str, float]:
-        """Of a network; infinite where it cannot be run."""
+        """Metrics of a network; infinite where it cannot be run."""
 
     def calibrate(self, proxy: Proxy) -> Calibration:
-        """Of 64 random architectures, the same for every search of a run."""
+        """Measure 64 random architectures, the same for every search of a run."""
 
 
 class MONAS:
@@ -142,7 +142,7 @@ class MONAS:
         self.told: list[tuple[Sample, float]] = []
         """Samples of the next step, with their rewards."""
         self.trace: list[tuple[Architecture, float]] = []
-        """Of every sample, in the order of its reward's arrival: architecture, reward."""
+        """Architecture and reward of every sample, in the order in which rewards arrive."""
         self.feasible = self.infeasible = self.rejected = 0
 
     def ask(self) -> list[Trial]:
@@ -151,8 +151,9 @@ class MONAS:
             if self.patience and not self.feasible and self.infeasible >= self.patience:
                 break
             sample = self.policy.sample(self.rng)
-            if not self.precheck or self.resource(sample.arch) < self.limit:
-                trial = Trial(sample.arch, self.proxy)
+            arch = self.space.settled(sample.arch)
+            if not self.precheck or self.resource(arch) < self.limit:
+                trial = Trial(arch, self.proxy)
                 self.due.setdefault(trial, []).append(sample)
                 return [trial]
             self.rejected += 1
@@ -170,7 +171,7 @@ class MONAS:
             self.learn(sample, reward, feasible=self.is_feasible(evaluation.metrics))
 
     def reward_of(self, metrics: Mapping[str, float]) -> float:
-        """R of an answer."""
+        """Reward R of an answer, by the chosen formula."""
         if self.by_goal is not None:
             return self.by_goal(metrics)
         if self.reward == "mixed":
@@ -192,7 +193,7 @@ class MONAS:
 
     @property
     def note(self) -> str:
-        """What it was rewarded for, and how far the policy has gone."""
+        """Reward in words, share of feasible samples, final entropy of the policy."""
         words = {
             "mixed": f"alpha {self.alpha:g}, {self.metric or 'no resource'}",
             "constraint": f"{self.metric} < {self.limit:.4g}",
@@ -245,7 +246,7 @@ class MONAS:
         return self.resources.of(arch, self.proxy)[str(self.metric)]
 
     def normalised(self, metrics: Mapping[str, float]) -> float:
-        """E of an answer."""
+        """Normalised resource E of an answer, in [0, 1]."""
         return self.normaliser(self.value(metrics))
 
     # Options
@@ -320,7 +321,7 @@ class MONAS:
 
     @cached_property
     def normaliser(self) -> Normaliser:
-        """What E counts as 0 and as 1; both as given, or both of the calibration."""
+        """Range of E, its values 0 and 1: both as given, or both of the calibration."""
         low, high = self.given_range
         if low is not None and high is not None:
             return Normaliser(low, high)

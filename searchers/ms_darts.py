@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from suite.networks.learner import Batch, Learner, Pass
 
 WEIGHTS = 112
-"""Of the mixture of a cell of DARTS: 14 edges, 8 operations."""
+"""Weights in the mixture of a cell of DARTS: 14 edges, 8 operations."""
 
 
 class MSDARTS(Logits):
@@ -70,7 +70,7 @@ class MSDARTS(Logits):
         self.bandwidths = [self.bandwidth * math.sqrt(size / WEIGHTS) for size in sizes]
 
     def epoch(self, number: int) -> None:
-        """The box grows."""
+        """Grow the box for this epoch."""
         super().epoch(number)
         self.eps = radius(number, self.epochs, self.eps_max)
         self.effective: list[Tensor] = []
@@ -84,7 +84,7 @@ class MSDARTS(Logits):
         return self.learner.descend(train, self.shifted(train))[0]
 
     def shifted(self, train: Batch) -> Tensor:
-        """What the mixture is replaced by for the weights."""
+        """Mean-shifted mixture that stands in for the learnt one while the weights step."""
         import torch
 
         learner = self.learner

@@ -34,7 +34,7 @@ class RandomSearch:
         self, space: SearchSpace, proxy: Proxy, rng: np.random.Generator,
         *, repeats: bool = True,
     ) -> None:  # fmt: skip
-        """Start with nothing drawn.
+        """Start before the first draw.
 
         Args:
             space: What to search.
@@ -46,7 +46,7 @@ class RandomSearch:
         self.drawn: set[Architecture] = set()
 
     def ask(self) -> list[Trial]:
-        """One draw."""
+        """Ask for one random architecture."""
         if self.repeats:
             return [Trial(self.space.sample(self.rng), self.proxy)]
         arch = unseen(self.space, self.rng, self.drawn)
@@ -56,4 +56,4 @@ class RandomSearch:
         return [Trial(arch, self.proxy)]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Nothing is learnt."""
+        """Ignore the answers: every draw is independent."""

@@ -74,7 +74,7 @@ class RegularizedEvolution:
         return self.space.mutate(parent, self.rng)
 
     def trial(self, arch: Architecture) -> Trial:
-        """The training of `arch`."""
+        """The trial that trains `arch`."""
         seed = int(self.rng.integers(self.training_seeds)) if self.training_seeds > 1 else 0
         return Trial(arch, self.proxy, seed=seed)
 

@@ -105,17 +105,17 @@ class Reinforce:
         self.told: list[tuple[Sample, float]] = []
         """Samples of the next step, with their rewards."""
         self.trace: list[tuple[Architecture, float, float, float]] = []
-        """Of every answer: architecture, log probability, entropy, reward."""
+        """Architecture, log probability, entropy and reward of every answer."""
 
     @property
     def note(self) -> str:
-        """How far the policy has gone from uniform."""
+        """Learning rate, and the policy's final entropy."""
         return f"lr {self.lr:g}, final entropy {self.policy.entropy():.1f} nats per decision"
 
     def ask(self) -> list[Trial]:
         """One draw from the policy as it is now."""
         sample = self.policy.sample(self.rng)
-        trial = Trial(sample.arch, self.proxy)
+        trial = Trial(self.space.settled(sample.arch), self.proxy)
         self.due.setdefault(trial, []).append(sample)
         return [trial]
 

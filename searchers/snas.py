@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from suite.networks.learner import Batch, Learner, Pass
 
 LEVELS = {"mild": 1.5e-3, "moderate": 5e-3, "aggressive": 1e-2}
-"""Of eta, for the logarithmic form: the authors' command for 20 cells, ours, the authors' default. The paper's values
-for its three constraints are not known."""
+"""Values of eta, for the logarithmic form: the authors' command for 20 cells, ours, the authors' default.
+
+The paper's values for its three constraints are not known.
+"""
 Eta = Literal["mild", "moderate", "aggressive"] | Nonnegative
 Way = Literal["reparametrization", "discrete", "policy_gradient"]
 Form = Literal["log", "linear"]
@@ -102,7 +104,7 @@ class SNAS(Logits):
             self.counted = torch.from_numpy(shares(self.space, self.proxy, self.ratio)).float().to(learner.device)
 
     def epoch(self, number: int) -> None:
-        """The temperature."""
+        """Set the temperature of this epoch."""
         super().epoch(number)
         self.tau = temperature(number + self.ahead, self.horizon or self.epochs, self.temperature, self.temperature_end)
 
@@ -119,7 +121,8 @@ class SNAS(Logits):
         """Draw, one backward pass, both optimisers; or, on two levels, one after the other with a draw each."""
         learner = self.learner
         if self.drop_path:
-            dropping: Any = learner.supernet.network.drop_path
+            supernet: Any = learner.supernet
+            dropping = supernet.network.drop_path
             dropping.probability, dropping.generator = self.drop_path, learner.chance("drop path")
         if self.bilevel and self.learning:
             log_z = self.draw("logits' draw")
@@ -134,7 +137,7 @@ class SNAS(Logits):
         return passed
 
     def penalty(self, log_z: Tensor) -> Tensor | None:
-        """What is added to the loss."""
+        """The resource term that is added to the loss; None without one."""
         if not self.eta:
             return None
         cost = penalty(
@@ -230,7 +233,7 @@ def log_density(log_z: Tensor, logits: Tensor, temperature: float) -> Tensor:
 def penalty(
     log_z: Tensor, logits: Tensor, temperature: float, costs: Tensor, counted: Tensor, *, way: str, form: str
 ) -> Tensor:  # fmt: skip
-    """What the resource term of the loss is multiplied by eta.
+    """The resource term of the loss, before it is multiplied by eta.
 
     Args:
         log_z: Logarithm of the draw, shape (rows, options), or (cells, rows, options) if cells differ.

@@ -68,7 +68,7 @@ class SuccessiveHalving:
                 raise BadInput(f"{method}: rungs {self.rungs} are not all among the stages there are: {stages}")
         self.initial = eta ** (len(self.rungs) - 1) if initial is None else initial
         self.note = f"one stage, {self.rungs[0]} epochs: random search without repeats" if len(self.rungs) == 1 else ""
-        """What a reader of the result should know; empty where it is successive halving indeed."""
+        """Remark for readers of the result; empty unless the rungs make it another method."""
         self.drawn: set[Architecture] = set()
         self.rung = len(self.rungs) - 1
         self.members: list[Architecture] = []

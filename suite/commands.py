@@ -16,7 +16,6 @@ from suite.problem import Problem, open_problem
 from suite.records.environment import environment
 from suite.records.folder import TRIALS, Folder, Row
 from suite.records.log import Log
-from suite.spaces import SPACES
 from suite.spec.parts import Common
 from suite.spec.run import RunSpec
 from suite.spec.study import StudySpec
@@ -56,7 +55,7 @@ def run(
     goal = spec.aim
     with Folder(out, spec.resolved(), resume=resume) as folder:
         folder.describe(where(problems, command))
-        with Log(out / TRIALS, SPACES[spec.space]) as log:
+        with Log(out / TRIALS, spec.search_space()) as log:
             for each in problems:
                 outcomes: dict[str, list[Outcome]] = {}
                 with progress(f"searches on {each.dataset}", len(spec.searchers) * spec.seeds) as tick:
@@ -109,7 +108,7 @@ def conduct(
         Unsupported: The table or space cannot serve the spec.
     """
     problems, archs = prepared(spec, base, out)
-    space, findings = SPACES[spec.space], study.Findings(spec, command)
+    space, findings = spec.search_space(), study.Findings(spec, command)
     with Folder(out, spec.resolved(), resume=resume) as folder:
         folder.describe(where(problems, command))
         if announce is not None:
@@ -142,7 +141,7 @@ def planned(spec: StudySpec, *, base: Path) -> list[str]:
 
 def prepared(spec: StudySpec, base: Path, out: Path) -> tuple[list[Problem], tuple[Architecture, ...]]:
     """A study's data sets and networks, checked."""
-    space, part = SPACES[spec.space], spec.architectures
+    space, part = spec.search_space(), spec.architectures
     early = study.architectures(spec, space, base) if part.quick is None and not part.all else ()
     problems = open_problems(spec, base, out)
     for each in problems:

@@ -38,7 +38,7 @@ def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def nondominated(points: Points) -> npt.NDArray[np.bool_]:
-    """Which points are on the front: finite, dominated by none, and the first of its equals.
+    """Find the points on the front: finite, dominated by none, and the first of their equals.
 
     Args:
         points: Shape (n, objectives).
@@ -278,7 +278,7 @@ class AnytimeHypervolume:
     def __init__(self, reference: Sequence[float]) -> None:
         self.reference = tuple(map(float, reference))
         self.front: list[tuple[float, ...]] = []
-        """What counts, ascending."""
+        """Points that add volume, in ascending order."""
         self.value = 0.0
 
     def add(self, point: Sequence[float]) -> float:

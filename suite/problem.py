@@ -15,7 +15,7 @@ from suite.data.datasets import DATASETS
 from suite.evaluators.recorded import Recorded, RecordedWorkers
 from suite.evaluators.reseeded import Reseeded, ReseededWorkers
 from suite.resources.beside import Resources, WithResources, WorkersWithResources
-from suite.spaces import SPACES, SearchSpace
+from suite.spaces import SearchSpace
 from suite.spec.parts import Common, LivePart, ProxyPart, TablePart
 from suite.types import JSON, Architecture, Ends, Evaluation, Evaluator, GradientSearch, Proxy, Unsupported, Workers
 from suite.workers.simulated import Simulated
@@ -401,6 +401,10 @@ class TrainedThenLookedUp(Trained):
         """As the table has it."""
         return self.table.judge_error(answer)
 
+    def full_runs(self, arch: Architecture) -> int:  # type: ignore[override]
+        """What the table holds."""
+        return self.table.full_runs(arch)
+
     def optimum(self, seed: int) -> float:
         """The best in the table."""
         return self.table.optimum(seed)
@@ -413,7 +417,7 @@ def open_problem(spec: Common, dataset: str, *, base: Path, checkpoints: Path | 
         BadInput: Data are missing or damaged.
         Unsupported: The table or space cannot serve the spec.
     """
-    space, judge = SPACES[spec.space], getattr(spec, "judge", None)
+    space, judge = spec.search_space(), getattr(spec, "judge", None)
     if isinstance(spec.evaluator, TablePart):
         return Published(spec.evaluator, space, dataset, spec.full, base)
     if judge is not None:

@@ -116,6 +116,8 @@ def notation(proxy: Proxy, space: SearchSpace, *, side: int | None = None, table
     known = table or levels(space, side)
     if space.canonical(proxy).cells is not None:
         raise Unsupported(f"{proxy}: EcoNAS's notation has no letter for the number of cells")
+    if proxy.task:
+        raise Unsupported(f"{proxy}: EcoNAS's notation has no letter for the task")
     words = []
     for factor, name in (("c", "channels"), ("r", "resolution"), ("s", "samples")):
         value, values = getattr(proxy, name), list(getattr(known, name))
@@ -140,6 +142,8 @@ def theoretical_acceleration(proxy: Proxy, full: Proxy) -> float:
     """
     if proxy.cells != full.cells:
         raise Unsupported(f"{proxy} and {full} differ in depth, which EcoNAS's acceleration does not know")
+    if proxy.task != full.task:
+        raise Unsupported(f"{proxy} and {full} differ in their task, which EcoNAS's acceleration does not know")
     return (
         (full.channels / proxy.channels) ** 2
         * (full.resolution / proxy.resolution) ** 2

@@ -126,6 +126,8 @@ class Proxy:
     """Fraction of the training images, in (0, 1]."""
     cells: int | None = None
     """Depth, where the space allows it; None is the space's own."""
+    task: str = ""
+    """What networks are asked, one of `suite.tasks.TASKS`; "" is the board's own task."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "channels", "resolution", "cells"):
@@ -139,7 +141,12 @@ class Proxy:
 
     def __str__(self) -> str:
         depth = "" if self.cells is None else f" n{self.cells}"
-        return f"e{self.epochs} c{self.channels} r{self.resolution} s{self.samples:.6g}{depth}"
+        task = f" {self.task}" if self.task else ""
+        return f"e{self.epochs} c{self.channels} r{self.resolution} s{self.samples:.6g}{depth}{task}"
+
+    def __repr__(self) -> str:  # the board's own task is not written: keys of what is kept are made of this
+        values = (f"{name}={value!r}" for name, value in vars(self).items() if name != "task" or value)
+        return f"Proxy({', '.join(values)})"
 
 
 POOL = "pool"
@@ -162,7 +169,7 @@ class Trial:
     seed: int = 0
     """Initial weights, order and subset of the data."""
     origin: str = ""
-    """Where the first weights come from: "" they are drawn, "pool" the block pool, else the key of a trained run."""
+    """Source of the first weights: "" they are drawn, "pool" the block pool, else the key of a trained run."""
 
     def __post_init__(self) -> None:
         if self.epochs == 0:
@@ -228,7 +235,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a run is about; the loop, the board and the searchers that ask for it get the same object.
+    """Aim of a run; the loop, the board and the searchers that ask for it get the same object.
 
     The winner of a search is the answer with the least first metric among those within all limits, whatever reward
     steered the searcher.
@@ -287,14 +294,14 @@ def is_finite(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What the search would hand over if it stopped here: one a completed answer."""
+    """The result of a search if it stopped here: one a completed answer."""
 
     best: Evaluation | None
     """The incumbent: the goal's best among the feasible answers trained longest; None while there is none."""
     front: tuple[Evaluation, ...]
     """The non-dominated answers under all metrics of the goal, least first metric first."""
     evaluations: int
-    """Answers charged so far."""
+    """Number of answers charged so far."""
     device_s: float
     """Device seconds charged so far, summed over all workers."""
     clock_s: float
@@ -375,12 +382,22 @@ class GradientSearch(Protocol):
     space: Any
     """Whose supernet: a `suite.spaces.SearchSpace`."""
 
+    def build(self, ends: Ends, seed: int) -> Any:
+        """The network of mixtures (`suite.networks.mixture.Mixes`) to train, on the CPU, its weights drawn from `seed`.
+
+        It depends on options and on the searcher's own state: on resumption `load` comes before.
+        """
+        ...
+
     def begin(self, learner: Any, epochs: int) -> None:
-        """Make what is learnt for `learner.supernet`; the schedule is of so many epochs."""
+        """Make what is learnt for `learner.supernet`, the built network; the schedule is of so many epochs.
+
+        If `load` came before, it is as it was when that state was made.
+        """
         ...
 
     def epoch(self, number: int) -> None:
-        """Hear that an epoch begins, counted from 0."""
+        """Hear that an epoch begins, counted from 0; `learner.replace` may be called here."""
         ...
 
     def step(self, train: Any, held: Callable[[], Any]) -> Any:
@@ -404,7 +421,7 @@ class GradientSearch(Protocol):
         ...
 
     def load(self, state: dict[str, Any]) -> None:
-        """Be as it was when `state` was made; `begin` came before."""
+        """Take what `state` gave; `build` and `begin` come after and make use of it."""
         ...
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 TESTS = (
     *(f"tests/suite/{package}" for package in ("networks", "training", "data", "evaluators")),
-    *(f"tests/searchers/test_{name}.py" for name in ("darts", "gdas", "snas", "ms_darts")),
+    *(f"tests/searchers/test_{name}.py" for name in ("darts", "single_darts", "gdas", "snas", "ms_darts")),
 )
 NARROW = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"}
 """Machine code of numba without AVX-512."""

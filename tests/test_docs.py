@@ -12,7 +12,8 @@ import pytest
 from helpers.harness import ROOT
 from typer.main import get_command
 
-from searchers import SEARCHERS
+from searchers import SEARCHERS, options
+from searchers.parts.options import checked_options
 from suite.cli import app
 from suite.spec.reading import load
 from suite.spec.run import RunSpec
@@ -55,6 +56,24 @@ def test_the_code_of_a_page_runs(name):
     for code in blocks(ROOT / "docs" / f"{name}.md", "python"):
         exec(compile(code, f"docs/{name}.md", "exec"), names)
     assert 0 < names["answer"].metrics["val_error"] < 100
+
+
+@pytest.mark.parametrize("name", ["gradient-searches", "supernets"])
+def test_the_code_of_the_pages_on_supernets_runs(name, capsys):
+    names: dict[str, Any] = {}
+    for code in blocks(ROOT / "docs" / f"{name}.md", "python"):
+        exec(compile(code, f"docs/{name}.md", "exec"), names)
+    if name == "gradient-searches":
+        assert names["growing"].learner.supernet.cells == 6
+    else:
+        names["space"].check(names["arch"])
+
+
+def test_the_code_of_the_page_on_spaces_runs():
+    codes = blocks(ROOT / "docs" / "spaces.md", "python")
+    assert len(codes) == 2
+    for code in codes:
+        exec(compile(code, "docs/spaces.md", "exec"), {})
 
 
 # Commands
@@ -189,3 +208,16 @@ def test_mistakes_in_a_shown_spec_would_be_found(tmp_path):
     (tmp_path / "x.toml").write_text('name = "x"\nsede = 3\n')
     with pytest.raises(KendallError):
         load(RunSpec, tmp_path / "x.toml")
+
+
+SPECS = sorted([*ROOT.glob("results/*/spec.toml"), *ROOT.glob("suite/demo/*.toml")])
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_specs_of_results_and_demo_load_and_their_searchers_have_the_options_that_they_name(path):
+    kind = RunSpec if "searchers" in tomllib.loads(path.read_text(encoding="utf-8")) else StudySpec
+    spec = load(kind, path)
+    for part in spec.searchers if isinstance(spec, RunSpec) else ():
+        method, known = SEARCHERS[part.name], options(part.name)
+        assert set(part.options) <= set(known), part.row
+        assert checked_options(method, part.name, part.options).keys() == part.options.keys()

@@ -49,7 +49,7 @@ def search(images: Path, methods: tuple[str, ...]) -> None:
     for seed in range(SEEDS):
         for method in methods:
             done = len([row for row in rows() if (row["method"], row["seed"]) == (method, seed)])
-            searcher = kinds[method](space, proxy, np.random.default_rng(seed), alpha_lr=ALPHA_LR)
+            searcher = kinds[method](space, proxy, np.random.default_rng(seed), alpha={"lr": ALPHA_LR})
             folder = HERE.parent / "runs" / HERE.name / method  # not in git
             for answer in epochs(searcher, data, proxy, checkpoints=folder, seed=seed, device="cpu", done=done):
                 row = {"method": method, "seed": seed, "cell": space.text(answer.trial.arch)}

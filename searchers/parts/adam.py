@@ -26,7 +26,7 @@ class Adam(Generic[Precision]):
         self.second: npt.NDArray[Precision] | float = 0.0
 
     def step(self, gradient: npt.NDArray[Precision]) -> npt.NDArray[Precision]:
-        """What to subtract from the parameters, in the precision of the gradient."""
+        """Step to subtract from the parameters, in the precision of the gradient."""
         (b1, b2), self.steps = self.betas, self.steps + 1
         self.first = b1 * self.first + (1 - b1) * gradient
         self.second = b2 * self.second + (1 - b2) * gradient**2

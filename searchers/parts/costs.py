@@ -1,4 +1,4 @@
-"""What an operation on an edge costs, as SNAS counts it: parameters, multiply-adds, memory access.
+"""Costs of an operation on an edge, as SNAS counts them: parameters, multiply-adds, memory access.
 
 Xie, Zheng, Liu, Lin. "SNAS: Stochastic Neural Architecture Search". ICLR 2019, section 2.3; the formulas are those of
 the authors' code (SNAS/operations.py). https://arxiv.org/abs/1812.09926
@@ -20,17 +20,17 @@ Array: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a cell stands in the supernet."""
+    """Position and size of a cell in the supernet."""
 
     kind: str
     """"cell", "normal" or "reduce"."""
     channels: int
     side: int
-    """Of its nodes [pixels]."""
+    """Side of the feature maps at its nodes [pixels]."""
     first: int
     """The first of its rows in the mixture."""
     halves: tuple[bool, ...]
-    """Of each of its rows, whether the edge has stride 2."""
+    """Whether the edge of each of its rows has stride 2."""
 
     @property
     def rows(self) -> slice:
@@ -112,7 +112,7 @@ def table(space: SearchSpace, proxy: Proxy) -> Array:
 
 
 def shares(space: SearchSpace, proxy: Proxy, ratio: float = 1.0) -> Array:
-    """What an edge of a cell counts in the penalty, shape (cells, rows): a mean over the cells of each kind.
+    """Weight of each edge of a cell in the penalty, shape (cells, rows): a mean over the cells of each kind.
 
     Args:
         space: Of the supernet.

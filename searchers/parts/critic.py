@@ -17,7 +17,7 @@ Array: TypeAlias = npt.NDArray[np.float64]
 Weights: TypeAlias = npt.NDArray[np.float32]
 
 MINIBATCH = 64
-"""Samples of a step."""
+"""Number of samples in a step."""
 
 
 class Perceptron:
@@ -31,7 +31,7 @@ class Perceptron:
         self.adam: Adam[np.float32] = Adam(lr)
 
     def layers(self) -> list[Weights]:
-        """Views of `theta`."""
+        """Weights of the layers, as views of `theta`."""
         found, start = [], 0
         for shape in self.shapes:
             end = start + math.prod(shape)
@@ -40,7 +40,7 @@ class Perceptron:
         return found
 
     def __call__(self, x: Weights) -> Array:
-        """(n, inputs) to (n,)."""
+        """Outputs for inputs of shape (n, inputs), shape (n,)."""
         return self.forward(x)[2].astype(np.float64)
 
     def forward(self, x: Weights) -> tuple[Weights, Weights, Weights]:
@@ -81,24 +81,24 @@ class Critic:
         self.rng, self.steps, self.window = rng, steps, window
         self.v, self.u = (Perceptron(self.inputs, hidden, rng, lr) for _ in range(2))
         self.codes: Weights = np.zeros((0, self.inputs), np.float32)
-        """Of the trained samples, (samples, options)."""
+        """One-hot codes of the trained samples, shape (samples, options)."""
         self.rewards: Array = np.zeros(0)
         self.errors: Array = np.zeros(0)
         """|V - R| before V saw R, of all samples but those of the first batch."""
         self.mean, self.scale = 0.0, 1.0
 
     def code(self, archs: Sequence[Architecture]) -> Weights:
-        """One-hot, (archs, options)."""
+        """One-hot codes of architectures, shape (archs, options)."""
         coded: Weights = np.zeros((len(archs), self.inputs), np.float32)
         coded[np.arange(len(archs))[:, None], np.array(archs) + self.offsets] = 1.0
         return coded
 
     def values(self, archs: Sequence[Architecture]) -> Array:
-        """V, (archs,)."""
+        """Rewards that V predicts, shape (archs,)."""
         return self.mean + self.scale * self.v(self.code(archs))
 
     def uncertainties(self, archs: Sequence[Architecture]) -> Array:
-        """U, above 0, (archs,)."""
+        """Errors of V that U expects, above 0, shape (archs,)."""
         return self.scale * np.logaddexp(0.0, self.u(self.code(archs)))
 
     def learn(self, archs: Sequence[Architecture], rewards: Array) -> None:
@@ -122,11 +122,11 @@ class Critic:
 
 
 def squared_slope(wanted: Weights, output: Weights) -> Weights:
-    """Of the mean squared error."""
+    """Slopes of the mean squared error by the outputs."""
     return (output - wanted) * np.float32(2 / len(wanted))
 
 
 def absolute_slope(wanted: Weights, output: Weights) -> Weights:
-    """Of the mean absolute error of ln(1 + e^output)."""
+    """Slopes of the mean absolute error of ln(1 + e^output)."""
     rises = np.exp(-np.logaddexp(np.float32(0), -output))  # the logistic function, the slope of softplus
     return np.sign(np.logaddexp(np.float32(0), output) - wanted) * rises * np.float32(1 / len(wanted))

@@ -1,21 +1,22 @@
-"""What gradient searches share: mixture logits, the optimiser that moves them, and what a log says of them."""
+"""Parts of gradient searches: mixture logits, the optimiser that moves them, and their log entries."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 
 from searchers.parts.options import AtLeast, Below, Nonnegative, Positive, Value, checked
 from suite.spaces import SearchSpace
-from suite.types import Architecture, Proxy
+from suite.types import Architecture, Ends, Proxy
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from suite.networks.learner import Learner
+    from suite.networks.mixture import Mixes
 
 Statistics: TypeAlias = Literal["running", "batch"]
 Beta = Annotated[float, AtLeast(0), Below(1)]
@@ -23,7 +24,7 @@ Beta = Annotated[float, AtLeast(0), Below(1)]
 
 @dataclass(frozen=True)
 class Alpha(Value):
-    """How mixture logits begin and how they are moved; `alpha` of a spec.
+    """First values and optimizer of mixture logits; `alpha` of a spec.
 
     >>> Alpha(optimizer="sgd").weight_decay
     0.0
@@ -83,6 +84,8 @@ class Logits:
         self.optimizer: torch.optim.Optimizer
         self.absent: Tensor
         """The options that a row does not have, shape (rows, options), bool; their weight is 0."""
+        self.loaded: dict[str, Any] | None = None
+        """The state that `begin` goes on from."""
         self.epochs = self.number = 0
         """Length of the schedule, and the present epoch, counted from 0."""
 
@@ -91,8 +94,15 @@ class Logits:
         """Whether the logits move in this epoch."""
         return self.number >= self.alpha.warmup_epochs
 
+    def build(self, ends: Ends, seed: int) -> Mixes:
+        """The supernet of the space, with its published norms but for the statistics."""
+        from suite.networks.supernet import Supernet, mixable
+
+        norms = replace(mixable(self.space).norms, statistics=self.statistics)
+        return Supernet(self.space, self.proxy, ends=ends, seed=seed, norms=norms, skip_dead_edges=True)
+
     def begin(self, learner: Learner, epochs: int) -> None:
-        """Draw the logits."""
+        """Make the optimizer; draw the first logits, or take those that were loaded."""
         import torch
 
         alpha = self.alpha
@@ -104,9 +114,14 @@ class Logits:
             self.optimizer = torch.optim.Adam([self.logits], alpha.lr, alpha.betas, weight_decay=alpha.weight_decay)
         else:
             self.optimizer = torch.optim.SGD([self.logits], alpha.lr, weight_decay=alpha.weight_decay)
+        if self.loaded is not None:
+            with torch.no_grad():
+                self.logits.copy_(self.loaded["logits"])
+            self.optimizer.load_state_dict(self.loaded["optimizer"])
+            self.loaded = None
 
     def epoch(self, number: int) -> None:
-        """Where the schedules stand."""
+        """Set the schedules to an epoch."""
         self.number = number
 
     def move(self, gradient: Tensor) -> None:
@@ -143,9 +158,5 @@ class Logits:
         return {"logits": self.logits.detach(), "optimizer": self.optimizer.state_dict()}
 
     def load(self, state: dict[str, Any]) -> None:
-        """As they were."""
-        import torch
-
-        with torch.no_grad():
-            self.logits.copy_(state["logits"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Go on from this state once the search begins."""
+        self.loaded = state

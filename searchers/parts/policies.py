@@ -29,7 +29,7 @@ class Sample:
     arch: Architecture
     log_probability: float
     entropy: float
-    """Of its decisions, each given those before, summed [nats]."""
+    """Entropy of its decisions, each given those before, summed [nats]."""
     score: Array
     """Gradient of the log probability by the policy's parameters, (parameters,)."""
     entropy_slope: Array
@@ -40,13 +40,13 @@ class Policy(Protocol):
     """A distribution over architectures with parameters to move."""
 
     theta: Array
-    """All parameters, (parameters,)."""
+    """All parameters in one array, shape (parameters,)."""
 
     def sample(self, rng: np.random.Generator) -> Sample:
-        """Draw an architecture."""
+        """Draw one architecture from the policy."""
 
     def log_probability(self, arch: Architecture) -> float:
-        """Of drawing `arch` [nats]."""
+        """Log probability of drawing `arch` [nats]."""
 
     def likeliest(self) -> Architecture:
         """The likeliest option of each decision, one after the other."""
@@ -80,9 +80,9 @@ class LSTM(Value):
     """Size and first weights of a recurrent policy; `lstm` of a spec."""
 
     hidden: Count = 64
-    """Units of a layer."""
+    """Number of units in a layer."""
     layers: Count = 1
-    """Layers of the LSTM."""
+    """Number of layers in the LSTM."""
     embedding: Count = 32
     """Length of a decision's embedding."""
     tanh: Nonnegative = 2.5
@@ -124,22 +124,22 @@ class TabularPolicy:
         )
 
     def log_probability(self, arch: Architecture) -> float:
-        """Sum over the decisions."""
+        """Log probability of `arch`, summed over the decisions [nats]."""
         with np.errstate(divide="ignore"):  # a policy may come to exclude an option
             return float(np.log(self.probabilities[np.arange(len(arch)), list(arch)]).sum())
 
     def likeliest(self) -> Architecture:
-        """The mode."""
+        """The most probable architecture: the mode of each decision."""
         return tuple(self.probabilities.argmax(axis=1).tolist())
 
     def entropy(self) -> float:
-        """Exact."""
+        """Exact mean entropy over the decisions [nats]."""
         p = self.probabilities
         return float(-(p * logarithm(p)).sum(axis=1).mean())
 
 
 def on_one_thread(method: Callable[P, T]) -> Callable[P, T]:
-    """Of torch: for networks this small more are slower, and sums would depend on their number in the last bits."""
+    """Run on one thread of torch: small networks are fastest so, and sums do not depend on the number of threads."""
 
     @functools.wraps(method)
     def alone(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -268,7 +268,7 @@ class RNNPolicy:
 
     @on_one_thread
     def slope(self, value: torch.Tensor) -> Array:
-        """Gradient by `theta`."""
+        """Gradient of `value` by `theta`, shape (parameters,)."""
         import torch
 
         slopes = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
@@ -278,7 +278,7 @@ class RNNPolicy:
         return gradient
 
     def log_probability(self, arch: Architecture) -> float:
-        """Of these decisions, each given those before."""
+        """Log probability of these decisions, each given those before [nats]."""
         return float(self.unroll(lambda place, _: arch[place])[1].detach())
 
     def likeliest(self) -> Architecture:
@@ -286,7 +286,7 @@ class RNNPolicy:
         return self.unroll(lambda _, log_p: int(log_p.argmax()))[0]
 
     def entropy(self) -> float:
-        """Along the latest sample."""
+        """Mean entropy along the latest sample [nats]."""
         return self.latest
 
 

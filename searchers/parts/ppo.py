@@ -20,10 +20,10 @@ from suite.types import Architecture, Trial
 
 @dataclass(frozen=True)
 class PPO(Value):
-    """How a policy is moved; `ppo` of a spec."""
+    """Options of the steps that move a policy; `ppo` of a spec."""
 
     lr: Positive = 3.5e-4
-    """Learning rate of Adam."""
+    """Learning rate of Adam, which moves the policy."""
     clip: Positive = 0.2
     """c: the ratio of probabilities is followed from 1 - c to 1 + c and no further."""
     passes: Count = 4
@@ -93,13 +93,13 @@ class Agent:
 
 
 class Due:
-    """Which places of a batch wait for the answer to which trial."""
+    """Trials of a batch whose answers are due, and their places in it."""
 
     def __init__(self) -> None:
         self.places: dict[Trial, list[int]] = {}
 
     def add(self, trial: Trial, place: int) -> Trial:
-        """One more."""
+        """Note one more trial that is due."""
         self.places.setdefault(trial, []).append(place)
         return trial
 

@@ -38,7 +38,7 @@ class GoalReward:
             )
 
     def __call__(self, metrics: Mapping[str, float]) -> float:
-        """Reward of an answer.
+        """Reward of an answer, in [0, 1].
 
         Raises:
             Unsupported: It lacks a metric of the goal's limits.

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from suite.data.augment import Augmentation
 from suite.data.images import ImageData
 from suite.data.seeding import generator
 from suite.networks.supernet import Supernet
+from suite.tasks.base import Batch, Session
+from suite.tasks.images import EVALUATION_BATCH, batches
 from suite.training.device import Diverged, pick_device, reason, threads
 from suite.training.recipe import Recipe
-from suite.training.trainer import EVALUATION_BATCH, Spent, Trainer, batches, subset
+from suite.training.trainer import Spent, Trainer
 from suite.types import Architecture, BadInput, Cost, Evaluation, KendallError, Proxy, Trial, Unsupported, refuse_origin
 
 STATISTICS = ("batch", "recalibrated", "running")
@@ -62,18 +62,13 @@ class SharedEvaluator:
         if isinstance(calibration, bool) or not isinstance(calibration, int) or calibration < 2:
             raise BadInput(f"shared: calibration must be a whole number of images, at least 2, not {calibration!r}")
         first = every[0]
-        self.space, self.proxy, self.epochs = first.space, first.space.canonical(first.proxy), first.epochs
+        self.space, self.proxy, self.epochs = first.space, first.space.canonical(first.under), first.epochs
         self.supernets = {supernet.seed: supernet for supernet in every}
         for supernet in every:
-            if (supernet.space.name, self.space.canonical(supernet.proxy)) != (self.space.name, self.proxy):
+            if (supernet.space.name, self.space.canonical(supernet.under)) != (self.space.name, self.proxy):
                 raise BadInput(
                     f"shared: supernets of {self.space.name} under {self.proxy} and of {supernet.space.name} under "
-                    f"{supernet.proxy} need an evaluator each"
-                )
-            if supernet.ends != data.ends:
-                raise BadInput(
-                    f"shared: a supernet for {supernet.ends.outputs} classes and {supernet.ends.inputs} channels "
-                    f"cannot look at {data.name}, which has {data.classes} and {data.image_channels}"
+                    f"{supernet.under} need an evaluator each"
                 )
             if statistics == "running" and supernet.norms.statistics != "running":
                 raise Unsupported("shared: this supernet has no running statistics; use batch or recalibrated")
@@ -86,6 +81,13 @@ class SharedEvaluator:
             self.space, data, Recipe(precision=precision), device=str(pick_device(device)), threads=cpu_threads,
             judge=False, checkpoints=Path(temporary.name),
         )  # fmt: skip
+        asked = self.trainer.task(self.proxy.task)
+        for supernet in every:
+            if supernet.ends != asked.ends:
+                raise BadInput(
+                    f"shared: a supernet for {supernet.ends.outputs} classes and {supernet.ends.inputs} channels "
+                    f"cannot look at {data.name}, which has {asked.ends.outputs} and {asked.ends.inputs}"
+                )
         self.device = self.trainer.device_name
         self.known: dict[tuple[Architecture, int], Evaluation] = {}
 
@@ -145,54 +147,55 @@ class SharedEvaluator:
     @torch.no_grad()
     def error(self, trial: Trial, leg: Spent) -> float:
         """Of the held-out images [%]."""
-        supernet, trainer, side = self.supernets[trial.seed], self.trainer, self.proxy.resolution
-        for part in ("train", "valid"):
-            trainer.images(part, side)
+        supernet, trainer = self.supernets[trial.seed], self.trainer
         keeps = self.statistics != "batch"
         norms = replace(supernet.norms, statistics="running") if keeps else supernet.norms
         network = supernet.standalone(trial.arch, norms).to(trainer.device).eval()
+        session = trainer.task(self.proxy.task).session(
+            network, self.proxy, seed=trial.seed, device=trainer.device, half=trainer.half
+        )
+        session.ready("train")
+        session.ready("valid")
         with trainer.metered(leg):
             if self.statistics == "recalibrated":
-                self.recalibrate(network, trial.seed, leg)
+                self.recalibrate(network, session, trial.seed, leg)
             elif self.statistics == "batch":
                 by_batch(network)
-            labels = trainer.labels["valid"]
-            order = torch.randperm(len(labels), generator=generator("shared", "order")).to(trainer.device)
+            valid = session.count("valid")
+            order = torch.randperm(valid, generator=generator("shared", "order")).to(trainer.device)
             loss, wrong = torch.zeros(2, device=trainer.device, dtype=torch.float64).unbind()
-            for batch in batches(len(order), EVALUATION_BATCH):
-                logits = self.logits(network, "valid", order[batch])
-                loss += F.cross_entropy(logits, labels[order[batch]], reduction="sum")
-                wrong += (logits.argmax(1) != labels[order[batch]]).sum()
+            answers = 0
+            for places in batches(valid, EVALUATION_BATCH):
+                batch = session.look("valid", order[places])
+                outputs = self.outputs(network, batch)
+                loss += session.loss(outputs, batch) * batch.answers
+                wrong += session.wrong(outputs, batch)
+                answers += batch.answers
             total, errors = torch.stack([loss, wrong]).tolist()
-            leg.evaluated += len(labels)
+            leg.evaluated += session.size("valid")
         if not math.isfinite(total):
             raise Diverged("diverged: the loss on the held-out images is not finite")
-        return float(100 * errors / len(labels))
+        return float(100 * errors / answers)
 
-    def recalibrate(self, network: nn.Module, seed: int, leg: Spent) -> None:
+    def recalibrate(self, network: nn.Module, session: Session, seed: int, leg: Spent) -> None:
         """Running statistics anew: plain averages over batches of training images, as they are."""
-        trainer = self.trainer
-        places = subset(trainer.train_labels, self.proxy.samples, seed)
-        chosen = places[torch.randperm(len(places), generator=generator(seed, "calibration"))[: self.calibration]]
-        chosen = chosen.to(trainer.device)
+        chosen = session.draw(self.calibration, seed, "calibration").to(self.trainer.device)
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None
             norm.train()
-        for batch in batches(len(chosen), EVALUATION_BATCH):
-            self.logits(network, "train", chosen[batch])
-        leg.evaluated += len(chosen)
+        for places in batches(len(chosen), EVALUATION_BATCH):
+            batch = session.look("train", chosen[places])
+            self.outputs(network, batch)
+            leg.evaluated += batch.size
         network.eval()
 
-    def logits(self, network: nn.Module, part: str, places: Tensor) -> Tensor:
-        """Of images of a part."""
-        trainer, side = self.trainer, self.proxy.resolution
-        data = trainer.data
-        prepared = Augmentation(data.mean, data.std, side, device=trainer.device)
-        with torch.autocast(trainer.device.type, torch.bfloat16, enabled=trainer.half):
-            logits: Tensor = network(prepared.normalise(trainer.images(part, side)[places]))
-        return logits.float()
+    def outputs(self, network: nn.Module, batch: Batch) -> Tensor:
+        """What a network gives for a batch."""
+        with torch.autocast(self.trainer.device.type, torch.bfloat16, enabled=self.trainer.half):
+            given: Tensor = network(batch.inputs)
+        return given.float()
 
 
 def by_batch(network: nn.Module) -> None:

@@ -125,6 +125,11 @@ class TableEvaluator:
     def stages(self, proxy: Proxy) -> tuple[int, ...]:
         """Epochs at which a run of `proxy` can be asked, ascending."""
         known = self._stages.get(self.space.canonical(proxy))
+        if known is None and proxy.task not in {held.task for held in self._stages}:
+            raise Unsupported(
+                f"{self.name} has no answers to task {proxy.task!r}: it has no images to train on; "
+                "leave task out, or give evaluator.kind = 'live'"
+            )
         if known is None:
             raise Unsupported(f"{self.name} holds no {proxy} of {self.dataset} ({self.split}); it holds {self._held()}")
         return known

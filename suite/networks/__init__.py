@@ -28,7 +28,7 @@ NETWORKS: dict[str, str] = {
 
 def build(
     space: SearchSpace, arch: Architecture, proxy: Proxy,
-    *, ends: Ends, seed: int | None, lean: bool = False,
+    *, ends: Ends, seed: int | None, skip_dead_edges: bool = False,
 ) -> nn.Module:  # fmt: skip
     """The network of `arch` under `proxy` on the CPU, its initial weights drawn from `seed` alone.
 
@@ -38,8 +38,8 @@ def build(
         proxy: Its channels and cells are the network's width and depth.
         ends: What goes in and comes out.
         seed: Of the initial weights; None leaves the network without any (on the meta device), to look at its shapes.
-        lean: Compute only what has to be (`suite.networks.dead_edges`); by default every operation is, as in the
-            papers.
+        skip_dead_edges: Compute only what can reach the output (`suite.networks.dead_edges`); by default every
+            operation is computed, as in the papers.
 
     Raises:
         BadInput: `arch` is none of `space`.
@@ -51,9 +51,10 @@ def build(
     >>> sum(weight.numel() for weight in network.parameters()) == space.params(arch, proxy, ends=Ends(1, 10))
     True
     """
+    space.check(arch)
+    space, arch = space.part(arch)
     if space.name not in NETWORKS:
         raise Unsupported(f"{space.name}: no networks to train; there are some for {', '.join(NETWORKS)}")
-    space.check(arch)
     space.check_proxy(proxy)
     module, function = NETWORKS[space.name].split(":")
     with torch.device("meta"):  # nothing is drawn here, so torch's global generator stays where it is
@@ -61,6 +62,6 @@ def build(
     if seed is not None:
         network.to_empty(device="cpu")
         initialise(network, seed)
-    if lean:
-        network.lean = True  # type: ignore[assignment]
+    if skip_dead_edges:
+        network.skip_dead_edges = True  # type: ignore[assignment]
     return network

@@ -10,7 +10,7 @@ a layer has, or with all kernels and the most filters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.networks.channels import first, gate, normed, weights
+from suite.networks.mixed import MixedNetwork
 from suite.networks.mixture import Mixture, Row
 from suite.networks.operations import PLAIN, Norms
 from suite.spaces import alexnet as space
@@ -72,7 +73,7 @@ class Layer(nn.ModuleDict):
             total = made if total is None else total + made
         assert total is not None
         channels = gate(chosen(of_filters, filters), [widths[option] for option in filters], width)
-        return total if channels is None else total * channels[:, None, None]
+        return total if channels is None else total * channels[..., None, None]
 
 
 def name(kernel: int) -> str:
@@ -155,7 +156,7 @@ def network(
     return Network(layers, proxy, ends=ends, norms=norms)
 
 
-class Mixed:
+class Mixed(MixedNetwork):
     """The supernet: a row for each decision.
 
     A layer has a convolution of the most filters for each kernel; fewer filters are its first ones. The mixture is the
@@ -164,40 +165,17 @@ class Mixed:
     """
 
     options = tuple(f"option{number}" for number in range(max(SPACE.decisions)))
-    counts = SPACE.decisions
     edges = SPACE
     norms = PLAIN
-
-    def __init__(self) -> None:
-        self.groups = {"network": slice(0, len(SPACE.decisions))}
-
-    def rows(self) -> list[int]:
-        """The decision that each row is."""
-        return list(range(len(SPACE.decisions)))
-
-    def cells(self, proxy: Proxy) -> int:
-        """The network is one."""
-        return 1
 
     def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
         """With all kernels and the most filters."""
         layers = [(space.width(space.FILTERS[-1], proxy), space.KERNELS)] * space.LAYERS
         return Network(layers, proxy, ends=ends, norms=norms)
 
-    def standalone(
-        self, arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms
-    ) -> nn.Module:  # fmt: skip
-        """With those of `arch`."""
-        return network(arch, proxy, ends=ends, norms=norms)
-
-    def chosen(self, arch: Architecture) -> Iterator[tuple[int, int]]:
-        """(row, option) of each decision."""
-        return iter(enumerate(arch))
-
     def derive(self, weights: npt.NDArray[np.floating[Any]]) -> Architecture:
-        """The strongest option of each decision."""
-        strongest = tuple(int(row[:count].argmax()) for row, count in zip(weights, self.counts, strict=True))
-        return SPACE.canonical_form(strongest)
+        """The strongest option of each decision, those of layers that are not there at 0."""
+        return SPACE.canonical_form(super().derive(weights))
 
     def narrow(self, arch: Architecture, proxy: Proxy, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The first channels of each tensor."""
@@ -232,4 +210,4 @@ class Mixed:
         return total + (space.features(widest, proxy) + 1) * hidden + (hidden + 1) * ends.outputs
 
 
-mixed = Mixed()
+mixed = Mixed(network, {"network": slice(0, len(SPACE.decisions))})

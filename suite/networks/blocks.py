@@ -75,9 +75,10 @@ def blocks(
     >>> found[2].layers
     ('cells.0.edge3.nor_conv_3x3.', 'cells.1.edge3.nor_conv_3x3.')
     """
+    space.check(arch)
+    space, arch = space.part(arch)
     if space.name not in BLOCKS:
         raise Unsupported(f"{space.name}: its networks are not taken apart in blocks; those of {', '.join(BLOCKS)} are")
-    space.check(arch)
     space.check_proxy(proxy)
     module, function = BLOCKS[space.name].split(":")
     found: list[Block] = getattr(import_module(module), function)(arch, proxy, ends=ends)

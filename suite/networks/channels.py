@@ -57,10 +57,12 @@ def normed(norm: nn.BatchNorm2d, x: Tensor, channels: Channels) -> Tensor:
 
 
 def gate(weights: Tensor | None, widths: list[int], width: int, *, places: Channels = None) -> Tensor | None:
-    """The weight of each channel: the sum of the weights of the options that have it; None if none are weighted.
+    """The weight of each channel, (channels,) or (n, channels): the sum of the weights of the options that have it.
+
+    It is None if none are weighted.
 
     Args:
-        weights: Of the options, shape (options,).
+        weights: Weights of the options, shape (options,), or (options, n, 1, 1, 1) if examples differ.
         widths: First channels that each option has.
         width: The widest of them.
         places: Of each channel among the first ones, shape (n,); None: 0..width-1.
@@ -72,4 +74,6 @@ def gate(weights: Tensor | None, widths: list[int], width: int, *, places: Chann
         return None
     at = torch.arange(width, device=weights.device) if places is None else places
     has = at < torch.tensor(widths, device=weights.device)[:, None]  # (options, n)
+    if weights.dim() > 1:
+        return (weights.flatten(1)[:, :, None] * has[:, None]).sum(dim=0)  # (n, channels)
     return (weights[:, None] * has).sum(dim=0)

@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.networks.channels import first, gate, normed, weights
+from suite.networks.mixed import MixedNetwork
 from suite.networks.mixture import Mixture, Row
 from suite.networks.operations import PLAIN, Norms
 from suite.spaces import condensenet as space
@@ -136,7 +135,7 @@ class Block:
 
     def added(self, number: int) -> Tensor | None:
         """The weights of the channels that a layer adds, shape (growth,)."""
-        return None if self.depths is None or self.outer is None else self.depths[number] * self.outer
+        return None if self.depths is None or self.outer is None else self.depths[..., number, None] * self.outer
 
 
 class Seen:
@@ -149,7 +148,7 @@ class Seen:
         """Those of one more layer, which begin at `start`."""
         self.channels = torch.cat([self.channels, start + channels])
         if self.weights is not None and weights is not None:
-            self.weights = torch.cat([self.weights, weights])
+            self.weights = torch.cat([self.weights, weights], dim=-1)
 
 
 class Network(nn.Module):
@@ -228,7 +227,7 @@ class Network(nn.Module):
         for times in (1, space.BOTTLENECK):  # channels are nested within each group
             widths = [times * option // groups for option in growths]
             gates.append(gate(picked(growth_weights, options), widths, max(widths)))
-        outer, inner = (None if one is None else one.repeat(groups) for one in gates)
+        outer, inner = (None if one is None else torch.cat([one] * groups, dim=-1) for one in gates)
         return Block(layers, growth, gate(picked(stage_weights, stages), depths, layers), outer, inner)
 
     def progress(self, share: float) -> None:
@@ -260,7 +259,7 @@ class Network(nn.Module):
 
 def weighted(x: Tensor, channels: Tensor | None) -> Tensor:
     """Each channel times its weight."""
-    return x if channels is None else x * channels[:, None, None]
+    return x if channels is None else x * channels[..., None, None]
 
 
 def picked(of_options: Tensor | None, options: Sequence[int]) -> Tensor | None:
@@ -282,7 +281,7 @@ def network(
     return Network(*sizes, proxy, ends=ends, norms=norms)
 
 
-class Mixed:
+class Mixed(MixedNetwork):
     """The supernet: a row for each decision. These rules are ours: no paper mixes this space.
 
     It has the longest stages and the largest growths; smaller ones are the first layers, and the first channels of each
@@ -292,39 +291,13 @@ class Mixed:
     """
 
     options = tuple(f"option{number}" for number in range(max(SPACE.decisions)))
-    counts = SPACE.decisions
     edges = SPACE
     norms = PLAIN
-
-    def __init__(self) -> None:
-        self.groups = {"network": slice(0, len(SPACE.decisions))}
-
-    def rows(self) -> list[int]:
-        """The decision that each row is."""
-        return list(range(len(SPACE.decisions)))
-
-    def cells(self, proxy: Proxy) -> int:
-        """The network is one."""
-        return 1
 
     def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
         """The largest."""
         sizes = space.scaled(space.STAGES[-1:] * space.BLOCKS, space.GROWTHS[-1:] * space.BLOCKS, proxy)
         return Network(*sizes, proxy, ends=ends, norms=norms)
-
-    def standalone(
-        self, arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms
-    ) -> nn.Module:  # fmt: skip
-        """That of `arch`, not condensed."""
-        return network(arch, proxy, ends=ends, norms=norms)
-
-    def chosen(self, arch: Architecture) -> Iterator[tuple[int, int]]:
-        """(row, option) of each decision."""
-        return iter(enumerate(arch))
-
-    def derive(self, weights: npt.NDArray[np.floating[Any]]) -> Architecture:
-        """The strongest option of each decision."""
-        return tuple(int(option) for option in weights.argmax(axis=1))
 
     def narrow(self, arch: Architecture, proxy: Proxy, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The first layers of each block, the first channels of each group, between the layers that there are."""
@@ -362,4 +335,4 @@ def of_norm(state: Mapping[str, Tensor], prefix: str, channels: Tensor) -> dict[
     return {name: tensor if tensor.dim() == 0 else tensor[channels] for name, tensor in there.items()}
 
 
-mixed = Mixed()
+mixed = Mixed(network, {"network": slice(0, len(SPACE.decisions))})

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.networks.dead_edges import State, Zero, reaching
-from suite.networks.mixture import Choice, Mixture, Row
+from suite.networks.mixed import MixedEdges
+from suite.networks.mixture import MixedEdge, Mixture, Row
 from suite.networks.operations import OPERATIONS, PLAIN, FactorizedReduce, Norms, ReLUConvBN, answer, classifier
 from suite.spaces import darts as space
 from suite.types import Architecture, Ends, Proxy, Unsupported
@@ -73,10 +74,10 @@ class Cell(nn.Module):
             else ReLUConvBN(place.inputs[0], width, 1, norm=norms.inside(width))
         )
         self.preprocess1 = ReLUConvBN(place.inputs[1], width, 1, norm=norms.inside(width))
-        self.steps: list[tuple[int, int, int, Choice]] = []
+        self.steps: list[tuple[int, int, int, MixedEdge]] = []
         for number, slot in enumerate(slots):
             stride = 2 if space.halves(place, slot.start) else 1
-            edge = Choice({name: OPERATIONS[name](width, stride, norms) for name in slot.operations})
+            edge = MixedEdge({name: OPERATIONS[name](width, stride, norms) for name in slot.operations})
             self.add_module(slot.name, edge)
             self.steps.append((number, slot.start, slot.end, edge))
         self.concat, self.drop_path = concat, drop_path
@@ -106,7 +107,9 @@ class Cell(nn.Module):
         found = reaching([(start, end) for (_, start, end, _), living in steps if living], self.concat)
         return found if found & {0, 1} else {*found, 1}
 
-    def lean(self, before: Tensor | None, last: Tensor | None, rows: Sequence[Row] | None = None) -> Tensor:
+    def without_dead_edges(
+        self, before: Tensor | None, last: Tensor | None, rows: Sequence[Row] | None = None
+    ) -> Tensor:
         """As `forward`, without what cannot reach the output, and with shared work done once.
 
         An input that the output does not depend on may be None.
@@ -121,12 +124,12 @@ class Cell(nn.Module):
             for number, start, end, edge in self.steps:
                 if end == node and node in needed:
                     row = None if rows is None else rows[number]
-                    states[node].add(edge.lean(states[start], row, like))
+                    states[node].add(edge.without_dead_edges(states[start], row, like))
         values = [states[state].value for state in self.concat]
         return torch.cat([torch.zeros_like(like) if value is None else value for value in values], dim=1)
 
 
-def is_identity(edge: Choice) -> bool:
+def is_identity(edge: MixedEdge) -> bool:
     """Whether its only operation hands on what it gets; such are never dropped."""
     return isinstance(next(iter(edge.values())), nn.Identity)
 
@@ -193,15 +196,15 @@ class Network(nn.Module):
                     f"resolution {4 * AUXILIARY_SIDE}, not {proxy.resolution}"
                 )
             self.auxiliary_head = AuxiliaryHead(multipliers[1] * last.channels, ends.outputs, norms)
-        self.lean = False
+        self.skip_dead_edges = False
         """Whether only what has to be computed is: see `suite.networks.dead_edges`."""
         end = self.places[-1]
         self.classifier, self.head = classifier(multipliers[end.reduction] * end.channels, ends), ends.head
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
         """Outputs, logits of shape (n, outputs) if pooled, of normalised images, shape (n, inputs, side, side)."""
-        if self.lean and not self.drop_path.probability:
-            return self.leanly(images, mixture)
+        if self.skip_dead_edges and not self.drop_path.probability:
+            return self.without_dead_edges(images, mixture)
         before = last = self.stem_norm(self.stem(images))
         for number, (cell, place) in enumerate(zip(self.cells, self.places, strict=True)):
             rows = None if mixture is None else mixture.rows(number, self.rows[place.reduction])
@@ -210,8 +213,8 @@ class Network(nn.Module):
                 self.auxiliary_logits = self.auxiliary_head(last)
         return answer(last, self.classifier, self.head)
 
-    def leanly(self, images: Tensor, mixture: Mixture | None) -> Tensor:
-        """As `forward`, by lean cells; those that the output does not depend on are left out."""
+    def without_dead_edges(self, images: Tensor, mixture: Mixture | None) -> Tensor:
+        """As `forward`, by such cells; those that the output does not depend on are left out."""
         rows = [
             None if mixture is None else mixture.rows(number, self.rows[place.reduction])
             for number, place in enumerate(self.places)
@@ -224,7 +227,7 @@ class Network(nn.Module):
         stem = self.stem_norm(self.stem(images)) if needed & {0, 1} else None
         outputs: list[Tensor | None] = [stem, stem]
         for number, (cell, row) in enumerate(zip(cells, rows, strict=True), start=2):
-            outputs.append(cell.lean(outputs[-2], outputs[-1], row) if number in needed else None)
+            outputs.append(cell.without_dead_edges(outputs[-2], outputs[-1], row) if number in needed else None)
             if head and number == self.auxiliary_at + 2:
                 self.auxiliary_logits = self.auxiliary_head(outputs[-1])  # type: ignore[misc]
         last = outputs[-1]
@@ -266,7 +269,7 @@ econas_all = Networks(space.DARTSEcoNAS("all"))
 edges = Networks(space.DARTSEdges())
 
 
-class Mixed:
+class Mixed(MixedEdges):
     """The supernet: rows are the 14 edges of the normal, then those of the reduction cell; a column for each operation.
 
     In EcoNAS's space a node may have an input twice, so there each edge is there twice: after the 14 rows of a cell the
@@ -278,10 +281,10 @@ class Mixed:
     norms = Norms(affine=False, pools=True)
 
     def __init__(self, networks: Networks) -> None:
-        self.standalone = networks
-        """With one operation on each edge that there is."""
+        self.searched = networks.space
+        """The space whose architectures it has, each with one operation on some of the edges."""
         self.twice = isinstance(networks.space, space.DARTSEcoNAS)
-        self.groups = SLOT_ROWS if self.twice else EDGE_ROWS
+        super().__init__(networks, SLOT_ROWS if self.twice else EDGE_ROWS)
 
     def rows(self) -> list[int]:
         """The decision of `edges` that each row is."""
@@ -289,7 +292,7 @@ class Mixed:
         return [number for kind in numbers for number in (2 * kind if self.twice else kind)]
 
     def cells(self, proxy: Proxy) -> int:
-        """Of the network."""
+        """Number of cells in the network."""
         return space.depth(proxy)
 
     def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
@@ -305,19 +308,19 @@ class Mixed:
 
     def chosen(self, arch: Architecture) -> Iterator[tuple[int, int]]:
         """(row, option) of each operation that `arch` has."""
-        genotype = self.standalone.space.genotype(arch)
+        genotype = self.searched.genotype(arch)
         for kind in space.CELLS:
             for edge in genotype.edges(kind):
                 row = space.EDGES.index((edge.start, edge.end)) + edge.name.startswith("again") * len(space.EDGES)
                 yield self.groups[kind].start + row, space.OPERATIONS.index(edge.operation)
 
     def derive(self, weights: npt.NDArray[np.floating[Any]]) -> Architecture:
-        """By the rule of the space's paper."""
-        if isinstance(self.standalone.space, space.DARTSEcoNAS):
+        """The architecture that the rule of the space's paper reads from weights, shape (rows, options)."""
+        if isinstance(self.searched, space.DARTSEcoNAS):
             raise Unsupported(
-                f"{self.standalone.space.name}: no paper derives its cells from weights; use darts or darts_edges"
+                f"{self.searched.name}: no paper derives its cells from weights; use darts or darts_edges"
             )
-        return self.standalone.space.strongest(weights)
+        return self.searched.strongest(weights)
 
 
 mixed_darts = Mixed(darts)

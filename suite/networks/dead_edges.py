@@ -1,4 +1,4 @@
-"""The lean graph of a cell: what cannot reach its output is not computed, what many would compute is computed once.
+"""A cell without dead edges: what cannot reach its output is not computed, what many would compute is computed once.
 
 Weights have the names and beginnings of the plain network, and outputs are the same to the last bit. So are gradients
 of stand-alone networks, and what is trained from them: operations are left out, none is put in another order.

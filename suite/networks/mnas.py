@@ -16,15 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, product
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.networks.blocks import Block as Keyed
+from suite.networks.mixed import MixedNetwork
 from suite.networks.mixture import Mixture, Row
 from suite.networks.operations import PLAIN, Norms
 from suite.spaces import mnas as space
@@ -120,7 +119,7 @@ class Widths:
         return max(channels for _, channels, _ in self.mixed)
 
     def mask(self, size: Callable[[int], int] = int) -> Tensor | None:
-        """A weight for each channel, the sum of those of the widths that have it, shape (1, channels, 1, 1).
+        """A weight for each channel, the sum of those of the widths that have it, shape (1 | n, channels, 1, 1).
 
         Args:
             size: Channels there are where a layer's input has so many.
@@ -132,8 +131,8 @@ class Widths:
         for _, channels, weight in self.mixed:
             if weight is not None:
                 there = torch.arange(size(self.widest), device=weight.device) < size(channels)
-                total = plus(total, there.to(weight.dtype), weight)
-        return None if total is None else total[None, :, None, None]
+                total = plus(total, there.to(weight.dtype)[None, :, None, None], weight)
+        return total
 
 
 Skips: TypeAlias = Sequence[tuple[str, int, Tensor | None]]
@@ -485,7 +484,7 @@ def blocks(arch: Architecture, proxy: Proxy, *, ends: Ends) -> list[Keyed]:
     ]
 
 
-class Mixed:
+class Mixed(MixedNetwork):
     """The supernet: a row for each decision, a column for each option that some decision has.
 
     A layer's operation has the product of three rows' weights; a depth mixes the outputs of layers; widths are masks.
@@ -494,19 +493,7 @@ class Mixed:
     options = tuple(str(option) for option in range(max(SPACE.decisions)))
     """Places among the options of a row's decision."""
     edges = SPACE
-    counts = SPACE.decisions
     norms = Norms(affine=False)
-
-    def __init__(self) -> None:
-        self.groups = {f"block{number}": rows_of(number) for number in range(len(space.STRIDES))}
-
-    def rows(self) -> list[int]:
-        """The decision that each row is."""
-        return list(range(len(SPACE.decisions)))
-
-    def cells(self, proxy: Proxy) -> int:
-        """No block is there twice."""
-        return 1
 
     def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
         """With all layers and operations, at the widest."""
@@ -516,20 +503,6 @@ class Mixed:
             FIRST, blocks, channels=proxy.channels, last=widths[-1], ends=ends,
             norms=norms,
         )  # fmt: skip
-
-    def standalone(
-        self, arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms
-    ) -> nn.Module:  # fmt: skip
-        """With those of `arch`."""
-        return network(arch, proxy, ends=ends, norms=norms)
-
-    def chosen(self, arch: Architecture) -> Iterator[tuple[int, int]]:
-        """(row, option) of each decision."""
-        return iter(enumerate(arch))
-
-    def derive(self, weights: npt.NDArray[np.floating[Any]]) -> Architecture:
-        """The strongest option of each decision."""
-        return tuple(int(row[:there].argmax()) for row, there in zip(weights, SPACE.decisions, strict=True))
 
     def narrow(self, arch: Architecture, proxy: Proxy, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Of each tensor of the network of `arch`, the first channels."""
@@ -589,4 +562,4 @@ def frame(proxy: Proxy, last: int, *, ends: Ends) -> space.Cost:
     )  # fmt: skip
 
 
-mixed = Mixed()
+mixed = Mixed(network, {f"block{number}": rows_of(number) for number in range(len(space.STRIDES))})

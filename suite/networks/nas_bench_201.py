@@ -6,17 +6,15 @@ ICLR 2020, section 2. https://arxiv.org/abs/2001.00326
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.networks.dead_edges import State, reaching
-from suite.networks.mixture import Choice, Mixture, Row
+from suite.networks.mixed import MixedEdges
+from suite.networks.mixture import MixedEdge, Mixture, Row
 from suite.networks.operations import OPERATIONS, PLAIN, Norms, Reduction, answer, classifier
 from suite.spaces import nas_bench_201 as space
 from suite.types import Architecture, Ends, Proxy
@@ -34,9 +32,9 @@ class Cell(nn.Module):
 
     def __init__(self, options: Options, channels: int, norms: Norms) -> None:
         super().__init__()
-        self.steps: list[tuple[int, int, Choice]] = []
+        self.steps: list[tuple[int, int, MixedEdge]] = []
         for decision, ((start, end), names) in enumerate(zip(space.EDGES, options, strict=True)):
-            edge = Choice({name: OPERATIONS[name](channels, norms=norms) for name in names})
+            edge = MixedEdge({name: OPERATIONS[name](channels, norms=norms) for name in names})
             self.add_module(f"edge{decision}", edge)
             self.steps.append((start, end, edge))
 
@@ -53,14 +51,14 @@ class Cell(nn.Module):
         output = nodes[-1]
         return torch.zeros_like(x) if output is None else output
 
-    def lean(self, x: Tensor, rows: Sequence[Row] | None = None) -> Tensor:
+    def without_dead_edges(self, x: Tensor, rows: Sequence[Row] | None = None) -> Tensor:
         """As `forward`, without what cannot reach the output, and with shared work done once."""
         steps = list(zip(self.steps, [None] * len(self.steps) if rows is None else rows, strict=True))
         crossed = reaching(((start, end) for (start, end, edge), row in steps if edge.alive(row)), [space.NODES - 1])
         nodes = [State(x if node == 0 else None, share=rows is not None) for node in range(space.NODES)]
         for (start, end, edge), row in steps:
             if end in crossed:
-                nodes[end].add(edge.lean(nodes[start], row, x))
+                nodes[end].add(edge.without_dead_edges(nodes[start], row, x))
         output = nodes[-1].value
         return torch.zeros_like(x) if output is None else output
 
@@ -81,7 +79,7 @@ class Network(nn.Module):
         self.cells = nn.ModuleList(cells)
         self.norm = norms.outside(width)
         self.classifier, self.head = classifier(width, ends), ends.head
-        self.lean = False
+        self.skip_dead_edges = False
         """Whether only what has to be computed is: see `suite.networks.dead_edges`."""
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
@@ -90,7 +88,9 @@ class Network(nn.Module):
         number = 0
         for cell in self.cells:
             if isinstance(cell, Cell):
-                x = (cell.lean if self.lean else cell)(x, None if mixture is None else mixture.rows(number, ROWS))
+                x = (cell.without_dead_edges if self.skip_dead_edges else cell)(
+                    x, None if mixture is None else mixture.rows(number, ROWS)
+                )
                 number += 1
             else:
                 x = cell(x)
@@ -111,22 +111,15 @@ def made(options: Options, proxy: Proxy, *, ends: Ends, norms: Norms) -> Network
     return Network(options, channels=proxy.channels, depth=depth, ends=ends, norms=norms)
 
 
-class Mixed:
+class Mixed(MixedEdges):
     """The supernet: one row for each edge, one column for each operation."""
 
     options = space.OPERATIONS
     edges = space.NASBench201()
     norms = Norms(affine=False)
 
-    def __init__(self) -> None:
-        self.groups = {"cell": ROWS}
-
-    def rows(self) -> list[int]:
-        """The decision of `edges` that each row is."""
-        return list(range(len(space.EDGES)))
-
     def cells(self, proxy: Proxy) -> int:
-        """Of the network."""
+        """Number of cells in the network."""
         return space.STAGES * self.edges.depth(proxy)
 
     def network(self, proxy: Proxy, *, ends: Ends, norms: Norms) -> nn.Module:
@@ -134,19 +127,5 @@ class Mixed:
         options = [space.OPERATIONS] * len(space.EDGES)
         return made(options, proxy, ends=ends, norms=norms)
 
-    def standalone(
-        self, arch: Architecture, proxy: Proxy, *, ends: Ends, norms: Norms
-    ) -> nn.Module:  # fmt: skip
-        """With one."""
-        return network(arch, proxy, ends=ends, norms=norms)
 
-    def chosen(self, arch: Architecture) -> Iterator[tuple[int, int]]:
-        """(row, option) of each operation that `arch` has."""
-        return iter(enumerate(arch))
-
-    def derive(self, weights: npt.NDArray[np.floating[Any]]) -> Architecture:
-        """The strongest operation of each edge, `none` too."""
-        return tuple(int(option) for option in weights.argmax(axis=1))
-
-
-mixed = Mixed()
+mixed = Mixed(network, {"cell": ROWS})

@@ -7,17 +7,16 @@ network of its architecture, weights and names the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from importlib import import_module
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from suite.networks.mixture import Mixture
+from suite.networks.mixed import Active, CostTable
+from suite.networks.mixture import EACH, Mixture
 from suite.networks.operations import Norms, initialise
 from suite.spaces import SearchSpace
 from suite.types import Architecture, BadInput, Ends, Proxy, Unsupported
@@ -53,6 +52,10 @@ class Mixable(Protocol):
     def norms(self) -> Norms:
         """Those of the published supernet."""
 
+    @property
+    def counts(self) -> Sequence[int]:
+        """Options of each decision of `edges`, the first of `options`."""
+
     def rows(self) -> list[int]:
         """The decision of `edges` that each row is."""
 
@@ -73,35 +76,17 @@ class Mixable(Protocol):
     def derive(self, weights: npt.NDArray[np.floating[Any]]) -> Architecture:
         """The architecture that the space's paper reads from weights, shape (rows, options)."""
 
-
-@runtime_checkable
-class Macro(Mixable, Protocol):
-    """A `Mixable` whose rows are decisions of the space: on widths, depths, kernels, which share weights.
-
-    What an option costs then depends on the other rows, and a stand-alone network has slices of the supernet's tensors.
-    """
-
-    @property
-    def counts(self) -> Sequence[int]:
-        """Options of each row, the first of `options`."""
-
     def narrow(self, arch: Architecture, proxy: Proxy, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The tensors of the stand-alone network of `arch`, with its names and shapes, out of the supernet's."""
 
-    def computed_macs(
-        self, proxy: Proxy, active: Sequence[Sequence[int]], *, ends: Ends
-    ) -> int:  # fmt: skip
+    def costs(self, metric: str, proxy: Proxy, *, ends: Ends) -> CostTable:
+        """A cost that adds up over rows, "macs" or "params"; Unsupported where it does not."""
+
+    def computed_macs(self, proxy: Proxy, active: Active, *, ends: Ends) -> int:
         """Multiply-adds of one image forward where these options of each row are computed."""
 
-
-@dataclass(frozen=True)
-class CostTable:
-    """A cost that adds up over edges."""
-
-    skeleton: int
-    """What every network has."""
-    edges: npt.NDArray[np.int64]
-    """What an option adds, over all cells, shape (rows, options)."""
+    def check(self, active: Active) -> None:
+        """See that these options of each row can be computed; BadInput where they cannot."""
 
 
 def mixable(space: SearchSpace) -> Mixable:
@@ -128,6 +113,7 @@ class Supernet(nn.Module):
         ends: What goes in and comes out.
         seed: Of the initial weights; they are those that `suite.networks.build` draws under the same names.
         norms: Batch norms; None: those of the published supernet (docs/supernets.md).
+        skip_dead_edges: Compute only what can reach the output (`suite.networks.dead_edges`).
 
     Raises:
         Unsupported: The space has no supernet, or not under `proxy`.
@@ -144,7 +130,7 @@ class Supernet(nn.Module):
 
     def __init__(
         self, space: SearchSpace, proxy: Proxy,
-        *, ends: Ends, seed: int, norms: Norms | None = None,
+        *, ends: Ends, seed: int, norms: Norms | None = None, skip_dead_edges: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.kind = mixable(space)
@@ -156,12 +142,21 @@ class Supernet(nn.Module):
             self.network = self.kind.network(proxy, ends=ends, norms=self.norms)
         self.network.to_empty(device="cpu")
         initialise(self.network, seed)
+        self.network.skip_dead_edges = skip_dead_edges  # type: ignore[assignment]
         self.shape = (len(self.kind.rows()), len(self.kind.options))
         """(rows, options) of the weights."""
-        counts = self.kind.counts if isinstance(self.kind, Macro) else (self.shape[1],) * self.shape[0]
-        self.valid = np.arange(self.shape[1]) < np.array(counts)[:, None]
+        counts = np.array(self.kind.counts)[self.kind.rows()]
+        self.valid = np.arange(self.shape[1]) < counts[:, None]
         """Shape (rows, options), bool: which options there are; the weights of others are never looked at."""
+        self.whole = space.part(space.at(0))[0]
+        """The space whose networks these are; another than `space` if that is restricted."""
+        self.mixes = self.whole is space or tuple(counts) == self.whole.decisions
+        """Whether mixtures can be kept to what `space` allows: if a row is a decision."""
+        if self.whole is not space and self.mixes:
+            self.valid &= allowed_options(space, self.shape[1])
         self.mixture: Mixture | None = None
+        self.under = proxy
+        """The proxy that it was asked for; a task may show it smaller images. Whoever trains it says so."""
         self.epochs = proxy.epochs
         """For how many its weights were trained; whoever trains it says so."""
 
@@ -184,7 +179,8 @@ class Supernet(nn.Module):
         """From now on the sum of all options, each times its weight.
 
         Args:
-            weights: Any numbers, shape (rows, options), or (cells, rows, options) if cells differ; gradients flow back.
+            weights: Any numbers, shape (rows, options), or (cells, rows, options) if cells differ, or (n, 1, rows,
+                options) or (n, cells, rows, options) if the n examples of the next batches differ; gradients flow back.
             mask: Shape (rows, options), bool; options that are False are neither computed nor counted. None: all are.
 
         Returns:
@@ -193,17 +189,22 @@ class Supernet(nn.Module):
         Raises:
             BadInput: A shape is another.
         """
-        options = self.shape[1]
-        if tuple(weights.shape) not in (self.shape, (self.cells, *self.shape)):
+        if not self.mixes:
+            raise Unsupported(
+                f"{self.space.name}: a row of the supernet is no decision, so a restricted space has no mixtures; "
+                "use path(arch), or mixtures of the whole space"
+            )
+        options, found, cells = self.shape[1], tuple(weights.shape), (self.cells, *self.shape)
+        if found not in (self.shape, cells) and (len(found) != EACH or found[1:] not in ((1, *self.shape), cells)):
             raise BadInput(
-                f"supernet: weights have shape {self.shape} or {(self.cells, *self.shape)}, not {tuple(weights.shape)}"
+                f"supernet: weights have shape {self.shape} or {cells}, or (n, {cells[0]} or 1, {self.shape[0]}, "
+                f"{self.shape[1]}) with a mixture for each of n examples, not {found}"
             )
         if mask is not None and tuple(mask.shape) != self.shape:
             raise BadInput(f"supernet: a mask has shape {self.shape}, not {tuple(mask.shape)}")
         chosen = self.valid if mask is None else self.valid & np.array(mask.tolist(), bool)
         active = tuple(tuple(option for option in range(options) if row[option]) for row in chosen.tolist())
-        if isinstance(self.kind, Macro) and not all(active):
-            raise BadInput(f"supernet: the mask leaves row {active.index(())} no option; it needs at least one")
+        self.kind.check(active)
         self.mixture = Mixture(weights, active)
         return self
 
@@ -211,7 +212,7 @@ class Supernet(nn.Module):
         """From now on the network of `arch`: one operation an edge, nothing else is computed."""
         self.space.check(arch)
         active: list[tuple[int, ...]] = [()] * self.shape[0]
-        for row, option in self.kind.chosen(arch):
+        for row, option in self.kind.chosen(self.space.part(arch)[1]):
             active[row] = (option,)
         self.mixture = Mixture(None, tuple(active))
         return self
@@ -224,6 +225,7 @@ class Supernet(nn.Module):
         """
         if self.mixture is None:
             raise BadInput("supernet: nothing to compute yet; call mix(weights) or path(arch) first")
+        self.mixture.check(len(images))
         logits: Tensor = self.network(images, self.mixture)
         return logits
 
@@ -231,7 +233,7 @@ class Supernet(nn.Module):
         """The weights whose mixture is the network of `arch`, shape (rows, options)."""
         self.space.check(arch)
         weights = torch.zeros(self.shape)
-        for row, option in self.kind.chosen(arch):
+        for row, option in self.kind.chosen(self.space.part(arch)[1]):
             weights[row, option] = 1.0
         return weights
 
@@ -239,7 +241,11 @@ class Supernet(nn.Module):
         """The architecture that the space's paper reads from weights, shape (rows, options)."""
         if tuple(weights.shape) != self.shape:
             raise BadInput(f"supernet: an architecture is derived from shape {self.shape}, not {tuple(weights.shape)}")
-        return self.kind.derive(weights.detach().cpu().double().numpy())
+        given = weights.detach().cpu().double().numpy()
+        if self.whole is self.space:
+            return self.kind.derive(given)
+        found = self.kind.derive(np.where(self.valid, given, -np.inf))
+        return self.space.parse(self.whole.text(found))
 
     def standalone(self, arch: Architecture, norms: Norms | None = None) -> nn.Module:
         """The network of `arch` with copies of these weights, on their device and as precise as they are.
@@ -250,6 +256,7 @@ class Supernet(nn.Module):
                 shift 0, mean 0, variance 1.
         """
         self.space.check(arch)
+        _, arch = self.space.part(arch)
         with torch.device("meta"):
             network = self.kind.standalone(arch, self.proxy, ends=self.ends, norms=norms or self.norms)
         network.to_empty(device="cpu")
@@ -257,50 +264,38 @@ class Supernet(nn.Module):
         first = next(self.network.parameters())
         network.to(first.dtype)
         given, state = dict(self.network.named_parameters()), self.network.state_dict()
-        inherit(network, self.kind.narrow(arch, self.proxy, state) if isinstance(self.kind, Macro) else state)
+        inherit(network, self.kind.narrow(arch, self.proxy, state))
         for name, weight in network.named_parameters():
             if name in given and given[name].shape == weight.shape:  # one layout in memory gives one sum
                 weight.data = torch.empty_like(given[name]).copy_(weight.data)
         return network.to(first.device).train(self.training)
 
-    @cached_property
+    @property
     def macs(self) -> CostTable:
         """Multiply-adds of one image forward."""
-        return self.costs("macs")
+        return self.kind.costs("macs", self.proxy, ends=self.ends)
 
-    @cached_property
+    @property
     def params(self) -> CostTable:
         """Trainable parameters, those of a stand-alone network's norms included."""
-        return self.costs("params")
-
-    def costs(self, metric: str) -> CostTable:
-        """Of a cost that `space` knows by formula."""
-        if isinstance(self.kind, Macro):
-            raise Unsupported(
-                f"{self.space.name}: the {metric} of an option depend on the other rows, so there is no table of them; "
-                f"ask {self.space.name}.{metric}(arch, proxy)"
-            )
-        edges = self.kind.edges
-
-        def cost(arch: Architecture) -> int:
-            return int(getattr(edges, metric)(arch, self.proxy, ends=self.ends))
-
-        nothing = (0,) * len(edges.decisions)
-        skeleton = cost(nothing)
-        table = [
-            [cost((*nothing[:row], option, *nothing[row + 1 :])) - skeleton for option in range(len(self.options))]
-            for row in range(len(nothing))
-        ]
-        return CostTable(skeleton, np.array(table, np.int64)[self.kind.rows()])
+        return self.kind.costs("params", self.proxy, ends=self.ends)
 
     def computed_macs(self) -> int:
         """Multiply-adds of one image forward, of what is mixed now."""
         if self.mixture is None:
             raise BadInput("supernet: nothing to compute yet; call mix(weights) or path(arch) first")
-        if isinstance(self.kind, Macro):
-            return self.kind.computed_macs(self.proxy, self.mixture.active, ends=self.ends)
-        active = ((row, option) for row, options in enumerate(self.mixture.active) for option in options)
-        return self.macs.skeleton + int(sum(self.macs.edges[row, option] for row, option in active))
+        return self.kind.computed_macs(self.proxy, self.mixture.active, ends=self.ends)
+
+
+def allowed_options(space: SearchSpace, columns: int) -> npt.NDArray[np.bool_]:
+    """Which options of the whole space each decision of a restricted one still has, shape (decisions, columns)."""
+    first = space.at(0)
+    found = np.zeros((len(first), columns), bool)
+    for place, options in enumerate(space.decisions):
+        for option in range(options):
+            _, whole = space.part((*first[:place], option, *first[place + 1 :]))
+            found[place, whole[place]] = True
+    return found
 
 
 def inherit(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:

@@ -57,7 +57,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 TEXT = frozenset(
     {
         "searcher", "space", "dataset", "evaluator", "judge", "clock", "device", "note", "command", "architecture",
-        "phase", "proxy", "ceiling", "failure",
+        "phase", "proxy", "task", "ceiling", "failure",
     }
 )  # fmt: skip
 """The columns that are text; all others are numbers."""

@@ -122,14 +122,19 @@ class Looked(Unmeasured):
         device: Likewise.
         metrics: latency_ms, energy_mj; None: all that the table has of the device.
         label: Put before the metrics' names, where another source has the same: "pixel3" makes pixel3_latency_ms.
+        space: Where architectures come from, if that is not the table's space but one with its networks.
 
     Raises:
         Unsupported: The table has no such device, data set or metric.
     """
 
     def __init__(
-        self, table: ResourceTable, dataset: str, device: str, metrics: Sequence[str] | None = None, *, label: str = ""
-    ) -> None:
+        self, table: ResourceTable, dataset: str, device: str, metrics: Sequence[str] | None = None,
+        *, label: str = "", space: SearchSpace | None = None,
+    ) -> None:  # fmt: skip
+        self.space = space or table.space
+        if table.space.name != self.space.part(self.space.at(0))[0].name:
+            raise Unsupported(f"table {table.name} holds {table.space.name}, not {self.space.name}")
         self.table, self.setting, self.device = table, table.setting(device, dataset), device
         held = table.columns[self.setting]
         wanted = [name for name in OF_TABLES if name in held] if metrics is None else list(metrics)
@@ -141,6 +146,7 @@ class Looked(Unmeasured):
 
     def of(self, arch: Architecture, proxy: Proxy) -> Reading:
         """As published; infinite where the device could not run it."""
+        _, arch = self.space.part(arch)
         found = {name: self.table.value(arch, self.setting, metric) for name, metric in self.metrics.items()}
         missing = [name for name, value in found.items() if math.isnan(value)]
         reason = f"{self.device} cannot run it: no {missing[0]} in {self.table.name}" if missing else ""
@@ -239,7 +245,8 @@ class Measured:
     def key_of(self, arch: Architecture, proxy: Proxy) -> str:
         """All that a value depends on: epochs and samples make no difference."""
         size = {"channels": proxy.channels, "resolution": proxy.resolution, "cells": self.space.canonical(proxy).cells}
-        return json.dumps({**self.key, "arch": self.space.text(arch), **size}, sort_keys=True)
+        space, arch = self.space.part(arch)  # one measurement of a network, however it is trained
+        return json.dumps({**self.key, "space": space.name, "arch": space.text(arch), **size}, sort_keys=True)
 
     def about(self) -> list[JSON]:
         """Of each metric."""
@@ -535,11 +542,10 @@ def open_source(
             if needed not in given:
                 raise BadInput(f"resources: a table needs {needed}")
         table = open_resources(given["table"], given.get("file"), base)
-        if table.space.name != space.name:
-            raise Unsupported(f"table {table.name} holds {table.space.name}, not {space.name}")
         return Looked(
-            table, given.get("dataset", dataset), given["device"], given.get("metrics"), label=given.get("label", "")
-        )
+            table, given.get("dataset", dataset), given["device"], given.get("metrics"),
+            label=given.get("label", ""), space=space,
+        )  # fmt: skip
     from suite.resources.measured import Meter, Setting
 
     numbers = tuple(Setting.__dataclass_fields__)

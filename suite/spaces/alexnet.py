@@ -45,6 +45,8 @@ class AlexNet(SearchSpace):
 
     name = "alexnet"
     decisions = (len(DEPTHS), *(len(FILTERS), len(KERNELS)) * LAYERS)
+    ordered = (True, *(True, True) * LAYERS)
+    levels = (slice(0, 1), *(slice(1 + 2 * layer, 3 + 2 * layer) for layer in range(LAYERS)))
     full = Proxy(epochs=200, channels=FILTERS[0], resolution=32)
     paper = "Hsu et al., arXiv 2018, arXiv:1806.10332"
 

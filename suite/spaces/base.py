@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import ge, mul
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from suite.types import CIFAR10_ENDS, Architecture, BadInput, Ends, Proxy, Unsup
 class SearchSpace(ABC):
     """A fixed list of decisions, each with a number of options; every combination is an architecture.
 
-    A space with forbidden combinations overrides `check`, and `sample` and `mutate` with it.
+    A space with forbidden combinations overrides `check`, and with it `size`, `index`, `at`, `sample`, `mutate`,
+    `neighbours`, `settled` and `restricted`; decision by decision, option 0 is always valid.
     """
 
     name: str
@@ -33,6 +35,16 @@ class SearchSpace(ABC):
 
     def __repr__(self) -> str:
         return self.name
+
+    @functools.cached_property
+    def ordered(self) -> tuple[bool, ...]:
+        """Whether the options of each decision are a scale (widths, kernel sizes, learning rates), least first."""
+        return (False,) * len(self.decisions)
+
+    @functools.cached_property
+    def levels(self) -> tuple[slice, ...]:
+        """The decisions in the order in which a network is built up: nodes of a cell, blocks, layers."""
+        return tuple(slice(place, place + 1) for place in range(len(self.decisions)))
 
     @property
     def size(self) -> int:
@@ -79,7 +91,10 @@ class SearchSpace(ABC):
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
         """A copy with one decision, all equally likely, changed to another of its options."""
-        place = int(rng.choice([i for i, options in enumerate(self.decisions) if options > 1]))
+        open_places = [i for i, options in enumerate(self.decisions) if options > 1]
+        if not open_places:
+            raise Unsupported(f"{self.name}: every decision has a single option, so there is nothing to mutate")
+        place = int(rng.choice(open_places))
         other = int(rng.integers(self.decisions[place] - 1))
         return (*arch[:place], other + (other >= arch[place]), *arch[place + 1 :])
 
@@ -91,6 +106,49 @@ class SearchSpace(ABC):
             for option in range(options)
             if option != arch[place]
         ]
+
+    def settled(self, arch: Architecture) -> Architecture:
+        """The same network with option 0 for decisions that other decisions switch off; valid if `arch` was not."""
+        return arch
+
+    def training(self, arch: Architecture) -> Mapping[str, Any]:
+        """Recipe values that the architecture sets for its own training, by their names in the recipe."""
+        return {}
+
+    def part(self, arch: Architecture) -> tuple[SearchSpace, Architecture]:
+        """The space whose networks these are, and the architecture as that space numbers its options.
+
+        Networks, supernets and tables are found by this space.
+        """
+        return self, arch
+
+    def restricted(self, allowed: Sequence[Sequence[int]]) -> SearchSpace:
+        """The same space with fewer options a decision; its architectures count the allowed options only.
+
+        Name, text form, networks and costs stay: `self.parse(restricted.text(arch))` is the architecture as this
+        space numbers it.
+
+        Args:
+            allowed: Options of each decision that remain, at least one.
+
+        Raises:
+            BadInput: A decision is left without options, or an option does not exist.
+        """
+        return Restricted(self, allowed)
+
+    def _checked(self, allowed: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+        """Allowed options in ascending order, each once; BadInput if a decision has none or an unknown one."""
+        if len(allowed) != len(self.decisions):
+            raise BadInput(
+                f"{self.name}: allowed must hold the options of {len(self.decisions)} decisions, not of {len(allowed)}"
+            )
+        for place, (chosen, options) in enumerate(zip(allowed, self.decisions, strict=True)):
+            if not chosen:
+                raise BadInput(f"{self.name}: decision {place} has no allowed option; leave at least one")
+            for option in chosen:
+                if not 0 <= option < options:
+                    raise BadInput(f"{self.name}: decision {place} has options 0..{options - 1}, no option {option}")
+        return tuple(tuple(sorted(set(chosen))) for chosen in allowed)
 
     def canonical(self, proxy: Proxy) -> Proxy:
         """The same proxy as tables and logs write it: the space's own depth is None."""
@@ -132,3 +190,71 @@ class SearchSpace(ABC):
     def trained_macs(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
         """Multiply-adds that training executes forward: more than `macs` where the network is cut down on the way."""
         return self.macs(arch, proxy, ends=ends)
+
+
+class Restricted(SearchSpace):
+    """Another space with fewer options a decision; `SearchSpace.restricted` makes it.
+
+    >>> from suite.spaces import SPACES
+    >>> convolutions = SPACES["nas_bench_201"].restricted([(2, 3)] * 6)
+    >>> convolutions.size, convolutions.text((0,) * 6)[:14]
+    (64, '|nor_conv_1x1~')
+    """
+
+    def __init__(self, whole: SearchSpace, allowed: Sequence[Sequence[int]]) -> None:
+        self.whole, self.allowed = whole, whole._checked(allowed)
+        self.decisions = tuple(map(len, self.allowed))
+        self.name, self.full, self.cells, self.paper = whole.name, whole.full, whole.cells, whole.paper
+        self.ordered, self.levels = whole.ordered, whole.levels
+
+    def lifted(self, arch: Architecture) -> Architecture:
+        """The architecture as the whole space numbers its options."""
+        self.check(arch)
+        return tuple(options[option] for options, option in zip(self.allowed, arch, strict=True))
+
+    def part(self, arch: Architecture) -> tuple[SearchSpace, Architecture]:
+        """The space whose networks these are, and the architecture as that space numbers its options."""
+        return self.whole.part(self.lifted(arch))
+
+    def training(self, arch: Architecture) -> Mapping[str, Any]:
+        """Recipe values that the architecture sets, as in the whole space."""
+        return self.whole.training(self.lifted(arch))
+
+    def restricted(self, allowed: Sequence[Sequence[int]]) -> SearchSpace:
+        """The whole space with fewer options yet; `allowed` counts the options that are here."""
+        chosen = self._checked(allowed)
+        return Restricted(
+            self.whole, [[here[i] for i in options] for here, options in zip(self.allowed, chosen, strict=True)]
+        )
+
+    def text(self, arch: Architecture) -> str:
+        """The text form of the whole space."""
+        return self.whole.text(self.lifted(arch))
+
+    def parse(self, text: str) -> Architecture:
+        """The architecture that `text` writes; BadInput if one of its options is not allowed here."""
+        found = []
+        for place, (option, options) in enumerate(zip(self.whole.parse(text), self.allowed, strict=True)):
+            if option not in options:
+                raise BadInput(
+                    f"{self.name}: decision {place} is restricted to options {', '.join(map(str, options))}, "
+                    f"not {option}: {text.strip()[:80]!r}"
+                )
+            found.append(options.index(option))
+        return tuple(found)
+
+    def check_proxy(self, proxy: Proxy) -> None:
+        """Raises Unsupported unless the whole space's networks can be built under `proxy`."""
+        self.whole.check_proxy(proxy)
+
+    def params(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
+        """Trainable parameters of the network, as in the whole space."""
+        return self.whole.params(self.lifted(arch), proxy, ends=ends)
+
+    def macs(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
+        """Multiply-adds of one image forward, as in the whole space."""
+        return self.whole.macs(self.lifted(arch), proxy, ends=ends)
+
+    def trained_macs(self, arch: Architecture, proxy: Proxy, ends: Ends = CIFAR10_ENDS) -> int:
+        """Multiply-adds that training executes forward, as in the whole space."""
+        return self.whole.trained_macs(self.lifted(arch), proxy, ends=ends)

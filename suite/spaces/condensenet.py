@@ -63,6 +63,8 @@ class CondenseNet(SearchSpace):
 
     name = "condensenet"
     decisions = (len(STAGES), len(GROWTHS)) * BLOCKS
+    ordered = (True, True) * BLOCKS
+    levels = tuple(slice(2 * block, 2 * block + 2) for block in range(BLOCKS))
     full = Proxy(epochs=300, channels=16, resolution=32)
     cells: int = STAGES[-1]
     paper = "Hsu et al., arXiv 2018, arXiv:1806.10332; Huang et al., CVPR 2018, arXiv:1711.09224"

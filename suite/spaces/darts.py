@@ -19,7 +19,7 @@ import ast
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import accumulate, combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -284,6 +284,11 @@ def places(multipliers: tuple[int, int], *, channels: int, cells: int, side: int
     return found
 
 
+def grouped(sizes: Sequence[int]) -> tuple[slice, ...]:
+    """Consecutive slices of these lengths."""
+    return tuple(slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True))
+
+
 class _Cells(SearchSpace):
     """What the three spaces share: network, text form, counts."""
 
@@ -351,6 +356,7 @@ class DARTS(_Cells):
     decisions = tuple(
         options for _ in CELLS for end in PAIRS for options in (len(PAIRS[end]), 7, 7) if options > 1
     )  # fmt: skip
+    levels = grouped([2 + (len(PAIRS[end]) > 1) for _ in CELLS for end in PAIRS])
     paper = "Liu et al., ICLR 2019, arXiv:1806.09055"
 
     def genotype(self, arch: Architecture) -> Genotype:
@@ -418,6 +424,7 @@ class DARTSEcoNAS(_Cells):
     """
 
     decisions = tuple(options for _ in CELLS for end in range(INPUTS, STATES) for options in 2 * (end, len(OPERATIONS)))
+    levels = grouped([4] * len(CELLS) * NODES)
     paper = "Zhou et al., CVPR 2020, arXiv:2001.01233"
 
     def __init__(self, concat: str = "unused") -> None:
@@ -457,6 +464,7 @@ class DARTSEdges(_Cells):
 
     name = "darts_edges"
     decisions = (len(OPERATIONS),) * len(CELLS) * len(EDGES)
+    levels = grouped([end for _ in CELLS for end in range(INPUTS, STATES)])
     paper = "Xie et al., ICLR 2019, arXiv:1812.09926"
 
     def genotype(self, arch: Architecture) -> Genotype:

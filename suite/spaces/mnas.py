@@ -269,6 +269,8 @@ class MNAS(SearchSpace):
         for depths in DEPTHS
         for options in (len(OPS), len(KERNELS), len(SE), len(SKIPS), len(FILTERS), len(depths))
     )
+    ordered = tuple(decision not in ("op", "skip") for _ in DEPTHS for decision in DECISIONS)
+    levels = tuple(slice(len(DECISIONS) * block, len(DECISIONS) * (block + 1)) for block in range(len(DEPTHS)))
     full = Proxy(epochs=200, channels=WIDTH, resolution=32)
     paper = "Tan et al., CVPR 2019, arXiv:1807.11626"
 

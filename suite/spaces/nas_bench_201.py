@@ -33,6 +33,7 @@ class NASBench201(SearchSpace):
 
     name = "nas_bench_201"
     decisions = (len(OPERATIONS),) * len(EDGES)
+    levels = (slice(0, 1), slice(1, 3), slice(3, 6))
     full = Proxy(epochs=200, channels=16, resolution=32)
     cells = 5
     paper = "Dong & Yang, ICLR 2020, arXiv:2001.00326"

@@ -22,6 +22,7 @@ class NATSBenchSize(SearchSpace):
 
     name = "nats_bench_size"
     decisions = (len(WIDTHS),) * LAYERS
+    ordered = (True,) * LAYERS
     full = Proxy(epochs=90, channels=64, resolution=32)
     paper = "Dong et al., TPAMI 2021, arXiv:2009.00437"
 

@@ -12,7 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_valid
 from searchers import available
 from suite.search import Budget
 from suite.spaces import SPACES, SearchSpace
+from suite.spaces.joint import Choice, Joint, grid, options
 from suite.tables import TABLES
+from suite.tasks import OWN, TASKS
+from suite.training.recipe import check_keys
 from suite.types import JSON, BadInput, Goal, Proxy, nearest
 from suite.workers import KINDS
 
@@ -26,6 +29,13 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def known_task(name: str | None) -> str | None:
+    """A task's name; the board's own task has none, so that a proxy has one name."""
+    if name is not None and name not in TASKS:
+        raise ValueError(f"no task {name!r}: {nearest(name, TASKS)}")
+    return None if name == OWN else name
+
+
 class ProxyPart(Part):
     """A proxy, as in `suite.types.Proxy`; what is left out is as in the space's full training."""
 
@@ -35,11 +45,16 @@ class ProxyPart(Part):
     """None: the side of the data set's images."""
     samples: float = Field(default=1.0, gt=0, le=1)
     cells: int | None = Field(default=None, ge=1)
+    task: str | None = None
+    """What networks are asked, one of `suite.tasks.TASKS`; None: the board's own task."""
+
+    _task = field_validator("task")(known_task)
 
     def proxy(self, space: SearchSpace, side: int) -> Proxy:
         """As the suite's type, for images of this side [pixels]."""
         epochs, channels = self.epochs or space.full.epochs, self.channels or space.full.channels
-        return space.canonical(Proxy(epochs, channels, self.resolution or side, self.samples, self.cells))
+        resolution, task = self.resolution or side, self.task or ""
+        return space.canonical(Proxy(epochs, channels, resolution, self.samples, self.cells, task))
 
 
 class TablePart(Part):
@@ -121,7 +136,7 @@ class BudgetPart(Part):
 
 
 class GoalPart(Part):
-    """What a run is about, as in `suite.types.Goal`."""
+    """Aim of a run, as in `suite.types.Goal`."""
 
     minimise: list[str] = ["val_error"]
     """Metrics, the most important first: winners are picked by it, fronts and hypervolumes are of all."""
@@ -140,8 +155,43 @@ class GoalPart(Part):
         return self
 
     def goal(self) -> Goal:
-        """As the suite's type."""
+        """The goal as the suite's type."""
         return Goal(tuple(self.minimise), self.limits, None if self.reference is None else tuple(self.reference))
+
+
+Value = bool | int | float | str
+
+
+class ChoicePart(Part):
+    """A decision about training in a joint space: a list of values, or a grid of numbers."""
+
+    values: list[Value] | None = None
+    """Numbers, booleans or words; the first is where a choice begins that becomes active in a mutation."""
+    low: int | float | None = None
+    """Least value of a grid; whole numbers if `low` and `high` are whole."""
+    high: int | float | None = None
+    """Largest value of a grid."""
+    steps: int = Field(default=64, ge=2, le=4096)
+    """Values of a grid."""
+    scale: Literal["log", "linear"] = "log"
+    """Of a grid: equal ratios or equal differences."""
+    when: dict[str, Value | list[Value]] = {}
+    """Earlier choice = its values under which this one is active; empty: it always is."""
+
+    @model_validator(mode="after")
+    def one_way(self) -> Self:
+        """Either a list or a grid."""
+        ends = (self.low is None, self.high is None)
+        if any(ends) if self.values is None else not all(ends):
+            raise ValueError("give values, or low and high")
+        return self
+
+    def choice(self, name: str) -> Choice:
+        """As the space's type."""
+        when = {earlier: value if isinstance(value, list) else [value] for earlier, value in self.when.items()}
+        if self.low is None or self.high is None:
+            return options(name, self.values or [], when=when)
+        return grid(name, self.low, self.high, steps=self.steps, scale=self.scale, when=when)
 
 
 class Common(Part):
@@ -155,6 +205,16 @@ class Common(Part):
     """The full setting that judges."""
     seed0: int = Field(default=0, ge=0, le=MAX_SEED)
     """The first seed; the others follow it."""
+    joint: dict[str, ChoicePart] | None = None
+    """Decisions on training beside those of the space: a key of the recipe = its values; None: the recipe is fixed."""
+
+    @field_validator("full")
+    @classmethod
+    def own_task(cls, full: ProxyPart) -> ProxyPart:
+        """Judges score on the board's own task."""
+        if full.task is not None:
+            raise ValueError(f"the full setting is of the board's own task, {OWN}, not of {full.task}; leave task out")
+        return full
 
     @field_validator("datasets")
     @classmethod
@@ -172,6 +232,24 @@ class Common(Part):
         if name not in SPACES:
             raise ValueError(f"no space {name!r}: {nearest(name, SPACES)}")
         return name
+
+    @model_validator(mode="after")
+    def trainable(self) -> Self:
+        """The choices are about the recipe, and make a space."""
+        for name in self.joint or {}:
+            check_choice(name)
+        try:
+            self.search_space()
+        except BadInput as refusal:
+            raise ValueError(str(refusal)) from None
+        return self
+
+    def search_space(self) -> SearchSpace:
+        """The space that is searched or studied: the named one, with the choices of `joint`."""
+        space = SPACES[self.space]
+        if not self.joint:
+            return space
+        return Joint(space, [part.choice(name) for name, part in self.joint.items()])
 
     def resolved(self) -> JSON:
         """All values, defaults included, as TOML has them."""
@@ -276,10 +354,14 @@ class StudyProxyPart(Part):
     resolution: Ints | None = None
     samples: Shares = [1.0]
     cells: Ints | None = None
+    task: str | None = None
+    """What networks are asked; None: the board's own task."""
     stages: Ints | None = None
     """Epochs of each training at which it is read too; those beyond its schedule are left out."""
     econas: list[str] | None = None
     """EcoNAS's notation, instead of epochs, channels, resolution and samples."""
+
+    _task = field_validator("task")(known_task)
 
     @field_validator("epochs", "channels", "resolution", "samples", "cells", "stages", "econas", mode="before")
     @classmethod
@@ -306,6 +388,14 @@ class LevelsPart(Part):
     channels: Ints | None = None
     resolution: Ints | None = None
     samples: Shares | None = None
+
+
+def check_choice(name: str) -> None:
+    """Raises ValueError unless a joint space may choose this key of a recipe."""
+    try:
+        check_keys([name])
+    except BadInput as refusal:
+        raise ValueError(f"joint: {refusal}") from None
 
 
 def without_none(value: Any) -> Any:

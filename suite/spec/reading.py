@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from suite.spec.parts import (
     ArchitecturesPart,
     BudgetPart,
+    ChoicePart,
     GoalPart,
     LevelsPart,
     LivePart,
@@ -86,26 +87,26 @@ def list_place(items: list[Any], word: str, setting: str) -> int:
 
 def first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     """One line for the first thing wrong."""
-    problems = error.errors()
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    loc = problem["loc"]  # what follows these words is which kind of it, which the spec does not write
+    faults = error.errors()
+    fault = next((p for p in faults if p["type"] == "extra_forbidden"), faults[0])
+    loc = fault["loc"]  # what follows these words is which kind of it, which the spec does not write
     place = [str(word) for i, word in enumerate(loc) if i == 0 or loc[i - 1] not in ("evaluator", "recipe", "device")]
     where = ".".join(place)
-    if problem["type"] == "extra_forbidden":
+    if fault["type"] == "extra_forbidden":
         return f"no key {where!r}: {nearest(place[-1], keys_beside(kind, loc))}"
-    if problem["type"] == "missing":
+    if fault["type"] == "missing":
         return f"the key {where!r} is missing"
-    if problem["type"] == "value_error":
-        return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
-    if problem["type"].startswith("union_tag"):
-        given = problem.get("ctx", {}).get("tag")
+    if fault["type"] == "value_error":
+        return f"{where}: {fault['ctx']['error']}" if where else str(fault["ctx"]["error"])
+    if fault["type"].startswith("union_tag"):
+        given = fault.get("ctx", {}).get("tag")
         return f"{where}.kind must be 'table' or 'live'" + (f", not {given!r}" if given else "")
-    value = problem.get("input")
-    if problem["type"] in ("model_type", "model_attributes_type"):
+    value = fault.get("input")
+    if fault["type"] in ("model_type", "model_attributes_type"):
         return f"{where}: must be a table of keys and values, not {value!r}"
-    if problem["type"] == "too_short":
+    if fault["type"] == "too_short":
         return f"{where}: must not be empty"
-    return f"{where}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, not {value!r}"
+    return f"{where}: {fault['msg'][:1].lower()}{fault['msg'][1:]}, not {value!r}"
 
 
 def keys_beside(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
@@ -113,7 +114,7 @@ def keys_beside(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     parts: dict[str, type[BaseModel]] = {
         "table": TablePart, "live": LivePart, "budget": BudgetPart, "proxy": ProxyPart, "full": ProxyPart,
         "proxies": StudyProxyPart, "architectures": ArchitecturesPart, "levels": LevelsPart, "judge": TablePart,
-        "resources": ResourcePart, "goal": GoalPart,
+        "resources": ResourcePart, "goal": GoalPart, "joint": ChoicePart,
     }  # fmt: skip
     model = next((parts[word] for word in reversed(loc[:-1]) if isinstance(word, str) and word in parts), kind)
     return list(model.model_fields)

@@ -33,7 +33,7 @@ class RunSpec(Common):
     judge: TablePart | None = None
     """A published table that judges winners of live searches; None: they are trained in full."""
     goal: GoalPart | None = None
-    """What is minimised, and within which limits; None: val_error alone."""
+    """Metrics to minimise, limits and reference point; None: val_error alone."""
     resources: list[ResourcePart] | None = None
     """Where metrics beside the error come from; None: what the evaluator gives."""
     stores: str | None = None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from suite.spec.parts import ArchitecturesPart, Common, LevelsPart, StudyProxyPart
+from suite.spec.parts import ArchitecturesPart, Common, LevelsPart, StudyProxyPart, TablePart
 
 
 class StudySpec(Common):
@@ -28,6 +28,8 @@ class StudySpec(Common):
     """Rank by the area under the training loss too, where it is known."""
     levels: LevelsPart | None = None
     """None: as in `suite.proxies`."""
+    judge: TablePart | None = None
+    """A published table whose full trainings live proxies are compared with; None: they are trained."""
     truth: Literal["judge", "validation"] = "judge"
     """What proxies are compared with; "validation": what a search sees of full training on a table."""
     reference: str | None = None
@@ -43,3 +45,10 @@ class StudySpec(Common):
         """Tables, and EcoNAS's notation as text."""
         return [{"econas": entry} if isinstance(entry, str) else entry for entry in value] if isinstance(
             value, list) else value  # fmt: skip
+
+    @model_validator(mode="after")
+    def one_judge(self) -> Self:
+        """A table judges its own answers."""
+        if self.judge is not None and isinstance(self.evaluator, TablePart):
+            raise ValueError("judge: a table judges its own answers; leave judge out, or set evaluator.kind to live")
+        return self

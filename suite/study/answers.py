@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from suite.evaluators.recorded import Recorded
 from suite.evaluators.table import OTHER_SEEDS
-from suite.problem import Problem, Published, Trained
+from suite.problem import Problem, Published, Trained, TrainedThenLookedUp
 from suite.records.log import Log
 from suite.spec.study import StudySpec
 from suite.study.networks import Quick
@@ -79,7 +79,7 @@ class Study:
     @property
     def truth(self) -> Floats:
         """(seeds, n): whose mean proxies are compared with [%]; a table's judge says the same under each seed."""
-        return self.judged[:1] if self.problem.simulated else self.judged
+        return self.judged[:1] if self.problem.free_judge else self.judged
 
 
 def mean_cost(values: Floats) -> float:
@@ -124,9 +124,18 @@ def looked_up(problem: Published, todo: Plan, archs: tuple[Architecture, ...], t
             kind = SCHEDULE if stage == run.proxy.epochs else STAGE
             rankings.append(column(problem, archs, index, run.proxy, stage, todo.proxy_seeds, kind))
         tick()
-    full = column(problem, archs, index, problem.full, problem.full.epochs, todo.full_seeds, SCHEDULE)
+    full, judged, sizes = in_full(problem, archs, index, todo.full_seeds, tick)
+    return Study(problem, archs, todo, tuple(rankings), full, judged, sizes, problem.judge)
+
+
+def in_full(
+    problem: Published, archs: Sequence[Architecture], index: npt.NDArray[np.int64], seeds: Sequence[int],
+    tick: Callable[[], None],
+) -> tuple[Ranking, Floats, dict[str, Floats]]:  # fmt: skip
+    """What a search sees of full training, what the judge says of it, shape (seeds, n), and sizes as far as known."""
+    full = column(problem, archs, index, problem.full, problem.full.epochs, seeds, SCHEDULE)
     judged = []
-    for seed in todo.full_seeds:
+    for seed in seeds:
         judged.append(problem.judging.errors(index, problem.full, seed=seed))
         tick()
     rows, answers = problem.table.rows(index), problem.searching.answers(problem.full, problem.full.epochs)
@@ -136,7 +145,7 @@ def looked_up(problem: Published, todo: Plan, archs: tuple[Architecture, ...], t
     missing = np.flatnonzero(np.isnan(judged[0]))
     if len(missing):
         problem.judging.evaluate([Trial(archs[missing[0]], problem.full)])  # which says what is missing
-    return Study(problem, archs, todo, tuple(rankings), full, np.stack(judged), sizes, problem.judge)
+    return full, np.stack(judged), sizes
 
 
 def column(
@@ -189,7 +198,8 @@ def trained(
     scorers = [(name, zero_cost(problem, name, log)) for name in todo.scores]
     columns: list[tuple[Any, Proxy, int]] = [(scorer, problem.full, spec.seed0) for _, scorer in scorers]
     columns += [(search, run.proxy, seed) for run in todo.runs for seed in todo.seeds(run, problem.full)]
-    columns += [(judge, problem.full, seed) for seed in todo.full_seeds]
+    if not problem.free_judge:
+        columns += [(judge, problem.full, seed) for seed in todo.full_seeds]
     answers: list[list[Evaluation]] = [[] for _ in columns]
     for start in range(0, len(archs), BLOCK):
         block = archs[start : start + BLOCK]
@@ -210,6 +220,12 @@ def trained(
         seeds = todo.seeds(run, problem.full)
         mine, rest = rest[: len(seeds)], rest[len(seeds) :]
         rankings += read(run, mine, seeds, tse=spec.tse)
+    if isinstance(problem, TrainedThenLookedUp):
+        index = np.array([problem.space.index(arch) for arch in archs])
+        full, judged, sizes = in_full(problem.table, archs, index, todo.full_seeds, tick)
+        unknown = np.full_like(full.device_s, math.nan)  # seconds of another clock
+        full = replace(full, device_s=unknown, energy_j=np.zeros(0))
+        return Study(problem, archs, todo, tuple(rankings), full, judged, sizes, problem.judge)
     full = ranking(str(problem.full), SCHEDULE, rest, proxy=problem.full, seeds=todo.full_seeds)
     judged = np.array([[problem.judge_error(answer) for answer in of_seed] for of_seed in rest])
     sizes = {
@@ -376,17 +392,24 @@ def price(spec: StudySpec, problem: Problem, archs: Sequence[Architecture]) -> P
     total_s, total_macs = 0.0, 0.0
     rates: dict[Proxy, float] = {}
     evaluator = problem.search_view("price")
-    each = [(run.proxy, len(todo.proxy_seeds), 0) for run in todo.runs] + [(problem.full, len(todo.full_seeds), test)]
+
+    def work(arch: Architecture, proxy: Proxy) -> float:
+        """Multiply-adds that one image takes forward, as many inputs as a task makes of it."""
+        trainer = evaluator.trainer
+        return float(trainer.trained_macs(Trial(arch, proxy)) * trainer.task(proxy.task).copies)
+
+    each = [(run.proxy, len(todo.proxy_seeds), 0) for run in todo.runs]
+    each += [] if problem.free_judge else [(problem.full, len(todo.full_seeds), test)]
     for proxy, seeds, more in each:
-        macs = float(np.mean([problem.space.macs(arch, proxy, ends=problem.ends) for arch in probe]))
+        macs = float(np.mean([work(arch, proxy) for arch in probe]))
         spent = macs * (proxy.epochs * (3 * proxy.samples * images + valid) + more)
         size = replace(proxy, epochs=2 + problem.recipe.warmup_epochs, samples=min(1.0, max(0.05, 2_000 / images)))
         if size not in rates:
-            middle = sorted(probe, key=lambda arch: problem.space.macs(arch, proxy, ends=problem.ends))[len(probe) // 2]
+            middle = sorted(probe, key=lambda arch: work(arch, proxy))[len(probe) // 2]
             (answer,) = evaluator.evaluate([Trial(middle, size, seed=spec.seed0)])
             took = answer.curve[-1]["device_s"] if answer.curve else math.nan  # the first epoch warms up
             images_seen = 3 * size.samples * images + valid
-            rates[size] = took / (problem.space.macs(middle, size, ends=problem.ends) * images_seen)
+            rates[size] = took / (work(middle, size) * images_seen)
         total_macs += spent * seeds * len(archs)
         total_s += spent * rates[size] * seeds * len(archs)
     problem.search_over("price")
@@ -399,6 +422,6 @@ def judged_kind(study: Study, one: bool) -> str:
         return "full validation, other seeds"
     if study.judge == "validation":
         return ""
-    if study.problem.simulated:
+    if study.problem.free_judge:
         return "full validation, the table's test mean"
     return "full validation, one training" if one else "full validation, other seeds' test"

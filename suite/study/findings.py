@@ -111,7 +111,7 @@ class Findings:
         import pandas as pd
 
         question = "does a proxy's reliability on one data set predict it on another?"
-        space = self.spec.space
+        space = self.spec.search_space().name
         frame = pd.DataFrame(self.rows["consistency.csv"])
         ends = ["tau", "tau_low", "tau_high"]
         usable = frame[frame[ends].abs().lt(1).all(axis=1) & frame["kind"].ne("baseline")]
@@ -138,7 +138,7 @@ class Findings:
     def answer(self, dataset: str, question: str, said: str) -> None:
         """A sentence for the report."""
         self.rows["answers.csv"].append(
-            {"space": self.spec.space, "dataset": dataset, "question": question, "answer": said}
+            {"space": self.spec.search_space().name, "dataset": dataset, "question": question, "answer": said}
         )
 
 

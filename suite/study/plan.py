@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from suite.problem import Problem, Published
 from suite.proxies import Levels, levels, parse, theoretical_acceleration
@@ -98,14 +98,13 @@ def expanded(part: StudyProxyPart, problem: Problem, table: Levels) -> list[Prox
     if part.econas is not None:
         proxies = [parse(text, space, side=problem.side, table=table) for text in part.econas]
         return [
-            space.canonical(Proxy(p.epochs, p.channels, p.resolution, p.samples, cells)) for p in proxies
-            for cells in depths
-        ]  # fmt: skip
+            space.canonical(replace(proxy, cells=cells, task=part.task or "")) for proxy in proxies for cells in depths
+        ]
     factors = (
         part.epochs or [full.epochs], part.channels or [full.channels], part.resolution or [problem.side], part.samples,
         depths,
     )  # fmt: skip
-    return [space.canonical(Proxy(*values)) for values in itertools.product(*factors)]
+    return [space.canonical(Proxy(*values, task=part.task or "")) for values in itertools.product(*factors)]
 
 
 def known_levels(spec: StudySpec, problem: Problem) -> Levels:
@@ -118,7 +117,7 @@ def known_levels(spec: StudySpec, problem: Problem) -> Levels:
 
 
 def relative_cost(proxy: Proxy, problem: Problem) -> float:
-    """Theoretical compute of a proxy's training, that of full training being 1."""
+    """Theoretical compute of a proxy's training, that of full training being 1; a task's further inputs not counted."""
     full = problem.full
     depth = (proxy.cells or problem.space.cells or 1) / (full.cells or problem.space.cells or 1)
     alike = Proxy(proxy.epochs, proxy.channels, proxy.resolution, proxy.samples, full.cells)

@@ -45,6 +45,7 @@ class Records:
     judge: str
     full: Proxy = NO_PROXY
     simulated: bool = False
+    free_judge: bool = False
     side: int = 1
 
 

@@ -29,7 +29,7 @@ MANY = 2_000
 """Networks from which on a bootstrap has a tenth of the draws, unless the spec says how many."""
 
 CONSISTENCY = (
-    "space", "dataset", "proxy", "epochs", "channels", "resolution", "samples", "cells", "n", "failed",
+    "space", "dataset", "proxy", "epochs", "channels", "resolution", "samples", "cells", "task", "n", "failed",
     *(f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")),
     "ceiling_tau", "ceiling_low", "ceiling_high", "ceiling", "judge", "seeds_proxy", "seeds_full", "draws", "device_s",
     "full_device_s", "speedup_device", "speedup_macs", "clock", "device", "command",
@@ -98,6 +98,7 @@ def consistency_rows(study: Study, spec: StudySpec, command: str, measured: list
             "dataset": problem.dataset,
             "proxy": one.name,
             **factors,
+            "task": one.proxy.task if one.proxy else "",
             "n": len(group.rows),
             "failed": int(np.isinf(one.errors[:, group.rows]).sum()),
             **{name: interval.value for name, interval in found.items()},
@@ -211,7 +212,7 @@ def possible_tau(study: Study) -> tuple[Interval | None, str]:
     problem = study.problem
     if study.judge == OTHER_SEEDS:
         runs, judges = study.full.errors.T, study.full.errors.shape[0] - 1
-    elif problem.simulated:
+    elif problem.free_judge:
         return None, ""
     else:
         runs, judges = study.judged.T, study.judged.shape[0]

@@ -232,7 +232,7 @@ def fingerprint(source: TableSource, files: list[Path]) -> str:
 
 def build(name: str, given: Path | None) -> Table | ResourceTable:
     """The table in memory, from its source."""
-    from suite.spaces import SPACES
+    from suite.spaces import SPACES, named
 
     if name not in TABLES:
         raise BadInput(f"no table {name!r}: {nearest(name, TABLES)}")
@@ -242,7 +242,7 @@ def build(name: str, given: Path | None) -> Table | ResourceTable:
         columns, about = module.columns(given)
         return ResourceTable(SPACES[source.space], columns, {"table": name, **about})
     rows, about = module.frame(given)
-    space = SPACES[source.space or about["space"]]
+    space = named(source.space or about["space"])
     try:
         return Table.from_frame(rows, space, {"table": name, **about})
     except BadInput as error:

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from suite.spaces.base import SearchSpace
-from suite.types import JSON, Architecture, BadInput, Proxy, nearest
+from suite.types import JSON, Architecture, BadInput, Proxy, Unsupported, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,15 +44,17 @@ PAGE = 512
 """Words of 8 bytes that are summed together."""
 DTYPES = ("<f8", "<i8", "<i4", "<i2", "|u1")
 
-PROXY = ("epochs", "channels", "resolution", "samples", "cells")
+PROXY = ("epochs", "channels", "resolution", "samples", "cells", "task")
 SPLITS = ("valid", "test")
 MEAN = -1
 """The seed of a row that is the mean over a benchmark's own seeds."""
+MOST_ARCHITECTURES = 2**63 - 1
+"""Rows are numbered by the space's index, in 64 bits."""
 NUMBERS = ("error", "loss", "params", "macs", "latency_ms", "energy_mj", "device_s", "energy_j", "spent_macs")
 TEXTS = ("device", "source", "failure")
 COLUMNS = ("architecture", *PROXY, "stage", "dataset", "split", "seed", *NUMBERS, *TEXTS)
 """The long schema, in order."""
-OPTIONAL = {"samples": 1.0, "cells": None} | dict.fromkeys(NUMBERS[1:], np.nan) | dict.fromkeys(TEXTS, "")
+OPTIONAL = {"samples": 1.0, "cells": None, "task": ""} | dict.fromkeys(NUMBERS[1:], np.nan) | dict.fromkeys(TEXTS, "")
 """The value of every row for a column that is left out."""
 
 
@@ -220,6 +222,11 @@ class Table:
         refuse((whole["stage"] < 1) | (whole["stage"] > whole["epochs"]), "stage must lie in 1..epochs", "stage")
         refuse(~frame["split"].isin(SPLITS).to_numpy(dtype=bool), "split must be valid or test", "split")
 
+        if space.size > MOST_ARCHITECTURES:
+            raise Unsupported(
+                f"table: {space.name} has {space.size:.3g} architectures, and a table numbers at most "
+                f"{MOST_ARCHITECTURES:.3g}; study or search it live"
+            )
         codes, texts = pd.factorize(frame["architecture"])
         if (codes < 0).any():
             raise BadInput(f"table: row {int(np.argmax(codes < 0))}: architecture is missing")
@@ -238,6 +245,7 @@ class Table:
                 "resolution": whole["resolution"],
                 "samples": samples,
                 "cells": np.where(np.asarray(cells) == (space.cells or 0), 0, cells),  # 0: the space's own depth
+                "task": frame["task"].fillna("").astype(str) if "task" in frame.columns else "",
                 "stage": whole["stage"],
                 "split": frame["split"].astype(str),
                 "mean": whole["seed"] == MEAN,
@@ -246,9 +254,9 @@ class Table:
         blocks = []
         groups: Any = keys.groupby(list(keys.columns), sort=False).indices
         for key in sorted(groups):
-            dataset, epochs, channels, resolution, share, depth, stage, split, mean = key
+            dataset, epochs, channels, resolution, share, depth, task, stage, split, mean = key
             members: Array = groups[key]
-            proxy = Proxy(int(epochs), int(channels), int(resolution), float(share), int(depth) or None)
+            proxy = Proxy(int(epochs), int(channels), int(resolution), float(share), int(depth) or None, task=str(task))
             members = members[np.lexsort((whole["seed"][members], row[members]))]
             rows, seeds = row[members], whole["seed"][members]
             again = (np.diff(rows) == 0) & (np.diff(seeds) == 0)
@@ -285,7 +293,7 @@ class Table:
             row, run = np.nonzero(block.present)
             proxy = block.setting.proxy
             columns: dict[str, Any] = {"architecture": architectures[row]}
-            columns |= {name: getattr(proxy, name) for name in PROXY[:-1]}
+            columns |= {name: getattr(proxy, name) for name in PROXY if name != "cells"}
             columns["cells"] = pd.array([proxy.cells] * len(row), dtype="Int64")
             columns |= {"stage": block.setting.stage, "dataset": block.setting.dataset, "split": block.setting.split}
             columns["seed"] = block.seeds[row, run].astype(np.int64)
@@ -477,11 +485,12 @@ def read_column(payload: memoryview, entry: JSON, shape: tuple[int, int]) -> Arr
 def space_of(header: JSON, space: SearchSpace | None, path: Path) -> SearchSpace:
     """The space that a file is about: the registered one of that name, or `space` if that is its name."""
     if space is None:
-        from suite.spaces import SPACES
+        from suite.spaces import named
 
-        if header["space"] not in SPACES:
-            raise BadInput(f"{path}: no space {header['space']!r}: {nearest(header['space'], SPACES)}")
-        space = SPACES[header["space"]]
+        try:
+            space = named(header["space"])
+        except BadInput as refusal:
+            raise BadInput(f"{path}: {refusal}") from None
     elif space.name != header["space"]:
         raise BadInput(f"{path}: a table of {header['space']}, not of {space.name}")
     return space

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite.spaces import SPACES
+from suite.spaces import SearchSpace, named
 from suite.tables.base import sha256_of
-from suite.types import JSON, BadInput, Proxy, nearest
+from suite.types import JSON, BadInput, Proxy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,15 +37,13 @@ def frame(source: Path | None) -> tuple[pd.DataFrame, dict[str, str]]:
     where = f"{source.name} sha256:{sha256_of(source)}"
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     trained: dict[tuple[Any, ...], tuple[int, dict[str, float]]] = {}  # a run -> how far, and what that took
-    space = ""
+    space: SearchSpace | None = None
     for number, line in lines(source):
         try:
-            space = space or line["space"]
-            if space not in SPACES:
-                raise BadInput(f"no space {space!r}: {nearest(space, SPACES)}")
-            if line["space"] != space:
-                raise BadInput(f"its space is {line['space']}, and the first line's is {space}")
-            proxy = SPACES[space].canonical(Proxy(**line["proxy"]))
+            space = space or named(line["space"])
+            if line["space"] != space.name:
+                raise BadInput(f"its space is {line['space']}, and the first line's is {space.name}")
+            proxy = space.canonical(Proxy(**line["proxy"]))
             stage, seed = line["epochs"], line["seed"]
             run = (line["dataset"], line["arch"], proxy, seed)
             cost = {column: number_in(line["cost"][field]) for field, column in SPENT.items()}
@@ -81,9 +79,9 @@ def frame(source: Path | None) -> tuple[pd.DataFrame, dict[str, str]]:
             raise BadInput(f"{source}:{number}: {error}") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"{source}:{number}: not a line of our log: {error!r}") from None
-    if not rows:
+    if space is None or not rows:
         raise BadInput(f"{source}: no answers")
-    return pd.DataFrame(list(rows.values())), {"source": where, "space": space}
+    return pd.DataFrame(list(rows.values())), {"source": where, "space": space.name}
 
 
 def inherited(line: JSON) -> bool:

@@ -14,8 +14,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite.spaces import SPACES
+from suite.spaces import named
 from suite.tables import log
+from suite.tables.base import PROXY
 from suite.types import BadInput, Proxy
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def frame(source: Path | None) -> tuple[pd.DataFrame, dict[str, str]]:
     if source is None:
         raise BadInput("proxy_table: give a study's trials.jsonl")
     whole, about = log.frame(source)
-    space = SPACES[about["space"]]
+    space = named(about["space"])
     stages: list[dict[str, Any]] = []
     for _, line in log.lines(source):
         if "val_error" not in line["metrics"] or log.inherited(line) or line["phase"] == "judging":
@@ -61,5 +62,5 @@ def frame(source: Path | None) -> tuple[pd.DataFrame, dict[str, str]]:
     if not stages:
         return whole, about
     both = pd.concat([whole, pd.DataFrame(stages)], ignore_index=True)
-    key = ["architecture", "epochs", "channels", "resolution", "samples", "cells", "stage", "dataset", "split", "seed"]
+    key = ["architecture", *PROXY, "stage", "dataset", "split", "seed"]
     return both.drop_duplicates(key), about

@@ -1,9 +1,9 @@
 """The loop of gradient searches: a supernet's weights and its mixture are trained, an answer an epoch.
 
-It is the counterpart of `suite.search.run`: the searcher (`suite.types.GradientSearch`) takes steps and says what cell
-it would hand over; images, schedule, checkpoints and cost are here. As in all training here, chance comes from
-generators seeded by the seed, the epoch and the step, so that on a CPU a search that was cut off and goes on equals the
-search in one go bit for bit.
+It is the counterpart of `suite.search.run`: the searcher (`suite.types.GradientSearch`) builds the supernet, takes
+steps and says what cell it would hand over; images, schedule, checkpoints and cost are here. As in all training here,
+chance comes from generators seeded by the seed, the epoch and the step, so that on a CPU a search that was cut off and
+goes on equals the search in one go bit for bit.
 """
 
 from __future__ import annotations
@@ -11,27 +11,37 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, is_dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from suite.data.images import ImageData
-from suite.data.seeding import generator
-from suite.networks.learner import Batch
-from suite.networks.operations import Norms
-from suite.networks.supernet import Supernet, mixable
+from suite.networks.learner import Batch, Validated
+from suite.networks.mixture import Mixes
 from suite.pareto import Incumbents
-from suite.spaces import SearchSpace
+from suite.tasks.base import Half, Session
 from suite.training.checkpoints import State
 from suite.training.device import Diverged, pick_device, reason, threads
 from suite.training.recipe import Recipe, resolve_for_supernet
-from suite.training.supernet import Seen, Stream, begun, in_order, learner_of, not_finite
-from suite.training.trainer import Spent, Trainer, batches, restore, state, subset
-from suite.types import ERROR_ALONE, Architecture, Cost, Evaluation, Goal, GradientSearch, Proxy, Recommendation, Trial
+from suite.training.supernet import Seen, begun, learner_of, not_finite, show
+from suite.training.trainer import Run, Spent, Trainer, restore, state
+from suite.types import (
+    ERROR_ALONE,
+    Architecture,
+    BadInput,
+    Cost,
+    Ends,
+    Evaluation,
+    Goal,
+    GradientSearch,
+    Proxy,
+    Recommendation,
+    Trial,
+)
 
 
 def differentiable(
@@ -124,21 +134,20 @@ class GradientRun:
     def __init__(self, searcher: GradientSearch, trainer: Trainer, proxy: Proxy, seed: int) -> None:
         self.searcher, self.trainer, self.proxy, self.seed = searcher, trainer, proxy, seed
         self.key = key(searcher, trainer, proxy, seed)
-        self.run = begun(trainer, proxy, seed, norms(trainer.space, searcher.statistics))
-        self.learner = learner_of(self.run, trainer, seed)
-        searcher.begin(self.learner, proxy.epochs)
-        self.arch = searcher.derive()
         self.answers: list[Evaluation] = []
-        places = subset(trainer.train_labels, proxy.samples, seed)
-        self.weights_places = self.logits_places = places
-        if searcher.bilevel:
-            self.weights_places, self.logits_places = halves(trainer.train_labels, places, seed)
         kept = trainer.checkpoints.load(self.key)
         if kept is not None:
-            restore(self.run, kept)
             searcher.load(kept["searcher"])
             self.answers = [answer_in(row) for row in kept["answers"]]
-            self.arch = self.answers[-1].trial.arch
+        size = proxy if kept is None else Proxy(**kept.get("proxy", asdict(proxy)))
+        run = begun(trainer, built(searcher, trainer.task(proxy.task).ends, seed), size, seed)
+        self.opened: tuple[nn.Module, Proxy, Session] = (run.network, size, run.session)
+        self.learner = learner_of(run, trainer, size, seed, self.validated)
+        if kept is not None:
+            restore(run, kept)
+        searcher.begin(self.learner, proxy.epochs)
+        self.arch = self.answers[-1].trial.arch if self.answers else None
+        self.half: Half = "weights" if searcher.bilevel else "all"
 
     def epoch(self) -> Evaluation:
         """Train and score an epoch; its answer, which is in the checkpoint then."""
@@ -149,11 +158,11 @@ class GradientRun:
         failure = ""
         try:
             with threads(trainer.threads):
-                for part in ("train", "valid"):
-                    trainer.images(part, proxy.resolution)
+                self.session.ready("train")
+                self.session.ready("valid")
                 with trainer.metered(leg):
-                    entry = self.train(number, leg)
-            self.arch = self.searcher.derive()
+                    self.arch = self.arch or self.searcher.derive()  # here, as it may cost passes
+                    entry = self.train(number)
             metrics = {
                 "val_error": entry["val_error"],
                 "params": float(trainer.space.params(self.arch, proxy, ends=trainer.ends)),
@@ -161,6 +170,7 @@ class GradientRun:
             }
             curve = ({**entry, **chosen(self.learner.supernet, self.arch), "device_s": leg.device_s},)
         except (Diverged, MemoryError, RuntimeError) as error:  # torch's own, out of memory too, are the last
+            self.arch = self.arch or self.searcher.derive()
             failure = reason(error, trainer.device_name)
             metrics = dict.fromkeys(("val_error", "params", "macs"), math.inf)
         trial = Trial(self.arch, proxy, epochs=number + 1, seed=self.seed)
@@ -169,29 +179,52 @@ class GradientRun:
         self.save()
         return self.answers[-1]
 
-    def train(self, number: int, leg: Spent) -> dict[str, float]:
+    @property
+    def size(self) -> Proxy:
+        """The proxy under which images are shown to the present network."""
+        return self.learner.proxy or self.proxy
+
+    @property
+    def session(self) -> Session:
+        """The task with the present network; opened again where the searcher has put another in its place."""
+        network, size, session = self.opened
+        present = self.learner.supernet
+        assert isinstance(present, nn.Module)
+        if present is not network or self.size != size:
+            show(self.trainer, present, self.size)
+            successor = self.trainer.opened(present, self.size, self.seed)
+            successor.load(session.state())
+            session, self.learner.loss = successor, successor.loss
+            self.opened = (present, self.size, session)
+        return session
+
+    def validated(self, network: Mixes) -> Validated:
+        """Loss and error of what a network was told to compute, on the data set's held-out images."""
+        assert isinstance(network, nn.Module)
+        session = self.session
+        scored = session.score("valid")
+        return Validated(scored["loss"], scored["error"], session.size("valid"))
+
+    def train(self, number: int) -> dict[str, float]:
         """The steps of an epoch and the score after it; the device is waited for at its end only."""
-        trainer, proxy, learner, searcher = self.trainer, self.proxy, self.learner, self.searcher
-        images = in_order(trainer, proxy, self.weights_places, self.seed, number)
-        others = self.at_random(number, len(images)) if searcher.bilevel else None
-        seen = Seen(trainer.device)
+        trainer, learner, searcher = self.trainer, self.learner, self.searcher
         learner.epoch, learner.number = number, 0
-        learner.supernet.train()
         searcher.epoch(number)
-        for step in range(len(images)):
-            learner.number = step
-            learner.lr = trainer.recipe.learning_rate(number * len(images) + step, len(images), proxy.epochs)
-            train = images[step]
-            held = cache(partial(others.__getitem__, step)) if others else partial(same, train)
-            seen.add(searcher.step(train, held))
-        weights = searcher.weights()
-        learner.supernet.mix(weights, weights != 0 if weights.dim() == 2 else None)
-        valid_loss, valid_error = trainer.evaluate(learner.supernet, "valid", proxy.resolution, leg)
-        learner.macs += float(leg.evaluated * learner.supernet.computed_macs())
-        learner.supernet.path(searcher.derive())
-        _, child_error = trainer.evaluate(learner.supernet, "valid", proxy.resolution, held_out := Spent())
-        leg.evaluated += held_out.evaluated
-        learner.macs += float(held_out.evaluated * learner.supernet.computed_macs())
+        session = self.session
+        steps, seen = session.steps(self.half), Seen(trainer.device)
+        learner.supernet.train()
+        learner.stepping = True
+        try:
+            for step, train in enumerate(session.batches(number, self.half)):
+                learner.number = step
+                learner.lr = trainer.recipe.learning_rate(number * steps + step, steps, self.proxy.epochs)
+                held = cache(partial(session.held, number, step)) if searcher.bilevel else partial(same, train)
+                seen.add(searcher.step(train, held), session)
+        finally:
+            learner.stepping = False
+        valid_loss, valid_error, _ = learner.scored(searcher.weights())
+        self.arch = searcher.derive()
+        child_error = learner.score(self.arch)
         train_loss, train_error = seen.means()
         for what, loss in (("training", train_loss), ("validation", valid_loss)):
             if not math.isfinite(loss):
@@ -207,17 +240,12 @@ class GradientRun:
             **searcher.log(),
         }
 
-    def at_random(self, epoch: int, steps: int) -> Stream:
-        """A batch of the logits' images for each step, drawn anew from all of them: with replacement across steps."""
-        places, size = self.logits_places, min(self.trainer.recipe.batch_size, len(self.logits_places))
-        rng = generator(self.seed, epoch, "held order")
-        order = torch.cat([places[torch.randperm(len(places), generator=rng)[:size]] for _ in range(steps)])
-        return Stream(self.trainer, self.proxy, order, batches(len(order), size), self.seed, epoch, "held")
-
     def save(self) -> None:
         """All that going on needs."""
-        kept = state(self.run, Spent()) | {
+        assert isinstance(self.learner.supernet, nn.Module)
+        kept = state(Run(self.learner.supernet, self.learner.optimizer, self.session), Spent()) | {
             "searcher": self.searcher.state(),
+            "proxy": asdict(self.size),
             "answers": [answer_out(answer) for answer in self.answers],
         }
         self.trainer.checkpoints.save(self.key, kept)
@@ -228,30 +256,24 @@ def same(batch: Batch) -> Batch:
     return batch
 
 
-def halves(labels: Tensor, places: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """The images of the weights and those of the logits: disjoint, half of `places` each, of each class too.
+def built(searcher: GradientSearch, ends: Ends, seed: int) -> nn.Module:
+    """The network of mixtures that a searcher wants to train, on the CPU.
 
-    Args:
-        labels: Of all images, shape (n,).
-        places: Which to halve; the first half has one more if their number is odd.
-        seed: Of the drawing.
-
-    >>> [half.tolist() for half in halves(torch.tensor([0, 0, 1, 1]), torch.arange(4), seed=0)]
-    [[1, 3], [0, 2]]
+    Raises:
+        BadInput: It is none.
     """
-    mixed = places[torch.randperm(len(places), generator=generator(seed, "halves"))]
-    by_class = mixed[labels[mixed].sort(stable=True).indices]
-    return by_class[::2].sort().values, by_class[1::2].sort().values
+    network = searcher.build(ends, seed)
+    if not (isinstance(network, nn.Module) and isinstance(network, Mixes)):
+        raise BadInput(
+            f"{type(searcher).__name__}.build must return a module with the methods of suite.networks.mixture.Mixes, "
+            f"not a {type(network).__name__}"
+        )
+    return network
 
 
-def norms(space: SearchSpace, statistics: str) -> Norms:
-    """Those of the space's published supernet, but for the statistics."""
-    return replace(mixable(space).norms, statistics=statistics)
-
-
-def chosen(supernet: Supernet, arch: Architecture) -> dict[str, float]:
+def chosen(supernet: Mixes, arch: Architecture) -> dict[str, float]:
     """How many operations of a cell are `skip_connect`, how many `none`, where there are such operations."""
-    names = [supernet.options[option] for _, option in supernet.kind.chosen(arch)]
+    names = [supernet.options[option] for option in supernet.one_hot(arch).nonzero()[:, 1].tolist()]
     counted = {"skips": "skip_connect", "nones": "none"}
     return {word: float(names.count(name)) for word, name in counted.items() if name in supernet.options}
 

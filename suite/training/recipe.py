@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -132,6 +132,46 @@ def resolve(spec: str | Mapping[str, Any] | Recipe) -> Recipe:
         if key not in known:
             raise BadInput(f"recipe: no key {key!r}: {nearest(str(key), [*known, 'base'])}")
     return replace(base, **values)
+
+
+OF_THE_RUN = ("precision", "step")
+"""Keys that say how a machine computes; no architecture chooses them."""
+
+
+def check_keys(names: Iterable[str]) -> None:
+    """Check that an architecture may set these keys of its recipe.
+
+    Raises:
+        BadInput: A recipe has no such key, with the nearest that there is; or the key is the run's.
+    """
+    allowed = [entry.name for entry in fields(Recipe) if entry.name not in OF_THE_RUN]
+    for name in names:
+        if name in OF_THE_RUN:
+            raise BadInput(f"recipe: {name} is set for a whole run, not by an architecture; set it in the recipe")
+        if name not in allowed:
+            raise BadInput(f"recipe: no key {name!r}: {nearest(name, allowed)}")
+
+
+def recipe_of(recipe: Recipe, training: Mapping[str, Any], epochs: int) -> Recipe:
+    """The recipe of a network whose architecture sets some of its values (`SearchSpace.training`).
+
+    Args:
+        recipe: The run's.
+        training: Keys and values of the architecture.
+        epochs: Length of the network's schedule.
+
+    Raises:
+        BadInput: A value is out of its range, or does not go with another: such a network cannot be trained.
+
+    >>> recipe_of(Recipe(), {"lr": 0.5, "batch_size": 16}, epochs=8).lr
+    0.5
+    """
+    if not training:
+        return recipe
+    found = replace(recipe, **training)
+    if found.warmup_epochs >= epochs:
+        raise BadInput(f"recipe: a warm-up of {found.warmup_epochs} epochs leaves nothing of {epochs}")
+    return found
 
 
 def resolve_for_supernet(spec: str | Mapping[str, Any] | Recipe) -> Recipe:

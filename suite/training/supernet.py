@@ -11,24 +11,25 @@ on equals the run in one go bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from suite.data.images import ImageData
-from suite.data.seeding import generator
-from suite.networks.learner import Batch, Learner, Pass
+from suite.networks.learner import Learner, Pass, Validated
+from suite.networks.mixture import Mixes
 from suite.networks.operations import Norms
 from suite.networks.supernet import Supernet
 from suite.spaces import SearchSpace
+from suite.tasks.base import Session
 from suite.training.device import pick_device, threads
 from suite.training.recipe import Recipe, resolve_for_supernet
-from suite.training.trainer import Run, Spent, Trainer, batches, restore, state, subset
+from suite.training.trainer import Run, Spent, Trainer, restore, state
 from suite.types import BadInput, Cost, Proxy
 
 
@@ -86,20 +87,20 @@ class SupernetTrainer:
         trainer = self.trainer
         trainer.check_proxy(proxy)
         run = self.start(proxy, seed)
-        learner = learner_of(run, trainer, seed)
-        supernet = learner.supernet
+        learner = learner_of(run, trainer, proxy, seed)
+        assert isinstance(run.network, Supernet)
+        supernet = run.network
         leg, key = Spent(), self.key(proxy, seed, supernet.norms)
         kept = trainer.checkpoints.load(key)
         if kept is not None and len(kept["curve"]) <= stop:
             restore(run, kept)
             vars(leg).update(kept["leg"])
             learner.macs = kept["macs"]
-        places = subset(trainer.train_labels, proxy.samples, seed)
         with threads(trainer.threads):
             while len(run.curve) < stop:
-                trainer.images("train", proxy.resolution)
+                run.session.ready("train")
                 with trainer.metered(leg):
-                    self.epoch(run, learner, places, seed)
+                    self.epoch(run, learner, seed)
                 trainer.checkpoints.save(key, state(run, leg) | {"macs": learner.macs})
         supernet.epochs = stop
         cost = Cost(leg.device_s, trainer.device_name, leg.energy_j, learner.macs)
@@ -113,25 +114,26 @@ class SupernetTrainer:
 
     def start(self, proxy: Proxy, seed: int) -> Run:
         """The run before its first epoch."""
-        run = begun(self.trainer, proxy, seed, self.norms)
+        ends = self.trainer.task(proxy.task).ends
+        supernet = Supernet(self.space, proxy, ends=ends, seed=seed, norms=self.norms, skip_dead_edges=True)
+        run = begun(self.trainer, supernet, proxy, seed)
         if self.weights is not None:
-            assert isinstance(run.network, Supernet)
-            run.network.mix(self.weights.detach().to(self.trainer.device))
+            supernet.mix(self.weights.detach().to(self.trainer.device))
         return run
 
-    def epoch(self, run: Run, learner: Learner, places: Tensor, seed: int) -> None:
+    def epoch(self, run: Run, learner: Learner, seed: int) -> None:
         """One epoch, added to the curve. Weights off a batch's path are left alone."""
         began = self.trainer.clock()
-        trainer, supernet, epoch = self.trainer, learner.supernet, len(run.curve)
-        images = in_order(trainer, supernet.proxy, places, seed, epoch)
-        seen = Seen(trainer.device)
+        trainer, supernet, epoch = self.trainer, run.network, len(run.curve)
+        assert isinstance(supernet, Supernet)
+        steps, seen = run.session.steps(), Seen(trainer.device)
         supernet.train()
-        for number in range(len(images)):
-            learner.lr = trainer.recipe.learning_rate(epoch * len(images) + number, len(images), supernet.proxy.epochs)
+        for number, batch in enumerate(run.session.batches(epoch)):
+            learner.lr = trainer.recipe.learning_rate(epoch * steps + number, steps, supernet.proxy.epochs)
             if self.weights is None:
                 supernet.path(self.space.sample(np.random.default_rng((seed, epoch, number))))
-            passed, _ = learner.descend(images[number])
-            seen.add(passed)
+            passed, _ = learner.descend(batch)
+            seen.add(passed, run.session)
         train_loss, train_error = seen.means()
         if not math.isfinite(train_loss):
             raise BadInput(f"supernet: {not_finite('loss', epoch, trainer.recipe)}")
@@ -146,60 +148,36 @@ class SupernetTrainer:
         )
 
 
-def begun(trainer: Trainer, proxy: Proxy, seed: int, norms: Norms | None) -> Run:
-    """A supernet and the optimiser of its weights, before the first step."""
+def show(trainer: Trainer, network: nn.Module, proxy: Proxy) -> None:
+    """Tell a supernet what it will see under a proxy, so that it counts its multiply-adds right."""
+    if isinstance(network, Supernet):
+        network.under, network.proxy = proxy, trainer.task(proxy.task).seen(network.under)
+
+
+def begun(trainer: Trainer, network: nn.Module, proxy: Proxy, seed: int) -> Run:
+    """A network of mixtures on its device and the optimizer of its weights, before the first step."""
     recipe = trainer.recipe
+    show(trainer, network, proxy)
     layout: Any = {"memory_format": torch.channels_last}
-    supernet = Supernet(trainer.space, proxy, ends=trainer.ends, seed=seed, norms=norms).to(trainer.device, **layout)
-    supernet.network.lean = True  # type: ignore[assignment]
+    network = network.to(trainer.device, **layout)
+    session = trainer.opened(network, proxy, seed)
     optimizer = torch.optim.SGD(
-        supernet.parameters(),
+        [*network.parameters(), *session.modules.to(trainer.device).parameters()],
         lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
     )  # fmt: skip
-    return Run(supernet, optimizer)
+    return Run(network, optimizer, session)
 
 
-def learner_of(run: Run, trainer: Trainer, seed: int) -> Learner:
-    """What takes the steps of a run."""
-    assert isinstance(run.network, Supernet)
+def learner_of(
+    run: Run, trainer: Trainer, proxy: Proxy, seed: int, validate: Callable[[Mixes], Validated] | None = None
+) -> Learner:
+    """The learner that takes the steps of a run and, where `validate` is given, scores mixtures."""
+    assert isinstance(run.network, Mixes)
     assert isinstance(run.optimizer, torch.optim.SGD)
     return Learner(
         run.network, run.optimizer, seed=seed, grad_clip=trainer.recipe.grad_clip,
-        label_smoothing=trainer.recipe.label_smoothing, half=trainer.half,
+        loss=run.session.loss, half=trainer.half, proxy=proxy, validate=validate,
     )  # fmt: skip
-
-
-class Stream:
-    """Batches of training images that follow one another, augmented; all chance is drawn at once.
-
-    Args:
-        trainer: Whose images and recipe.
-        proxy: Which resolution.
-        order: Places of the images, batch after batch.
-        steps: Which of `order` are a batch.
-        key: Of the chance of the augmentation.
-    """
-
-    def __init__(
-        self, trainer: Trainer, proxy: Proxy, order: Tensor, steps: Sequence[slice], *key: int | str
-    ) -> None:  # fmt: skip
-        self.pool, self.labels = trainer.images("train", proxy.resolution), trainer.labels["train"]
-        self.augmentation = trainer.augmentation(proxy)
-        self.order, self.steps = order.to(trainer.device, non_blocking=True), steps
-        self.drawn = self.augmentation.draw(len(order), *key)
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __getitem__(self, number: int) -> Batch:
-        chosen = self.order[self.steps[number]]
-        return Batch(self.augmentation(self.pool[chosen], self.drawn, self.steps[number]), self.labels[chosen])
-
-
-def in_order(trainer: Trainer, proxy: Proxy, places: Tensor, seed: int, epoch: int) -> Stream:
-    """Each image once, in the order of this epoch."""
-    order = places[torch.randperm(len(places), generator=generator(seed, epoch, "order"))]
-    return Stream(trainer, proxy, order, batches(len(order), trainer.recipe.batch_size), seed, epoch)
 
 
 class Seen:
@@ -207,18 +185,18 @@ class Seen:
 
     def __init__(self, device: torch.device) -> None:
         self.loss, self.wrong = torch.zeros(2, device=device, dtype=torch.float64).unbind()
-        self.images = 0
+        self.answers = 0
 
-    def add(self, passed: Pass) -> None:
-        """One batch more."""
-        self.loss += passed.loss.detach() * len(passed.labels)
-        self.wrong += (passed.logits.detach().argmax(1) != passed.labels).sum()
-        self.images += len(passed.labels)
+    def add(self, passed: Pass, session: Session) -> None:
+        """One batch more, of a session."""
+        self.loss += passed.loss.detach() * passed.batch.answers
+        self.wrong += session.wrong(passed.outputs, passed.batch)
+        self.answers += passed.batch.answers
 
     def means(self) -> tuple[float, float]:
         """Loss, and error [%]."""
         loss, wrong = torch.stack([self.loss, self.wrong]).tolist()
-        return loss / self.images, 100 * wrong / self.images
+        return loss / self.answers, 100 * wrong / self.answers
 
 
 def not_finite(what: str, epoch: int, recipe: Recipe) -> str:

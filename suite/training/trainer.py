@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from suite.data.augment import COMPILING_PAYS, Augmentation, resize
 from suite.data.images import ImageData
-from suite.data.seeding import generator
 from suite.networks import build
 from suite.spaces import SearchSpace
+from suite.tasks import OWN, make
+from suite.tasks.base import Session, Task
+from suite.tasks.images import batches
 from suite.training.checkpoints import Checkpoints, State
 from suite.training.compiled import kernels
-from suite.training.compiled.program import Program, refusal
+from suite.training.compiled.program import refusal
 from suite.training.device import (
     DeviceLost,
     Diverged,
@@ -38,46 +38,15 @@ from suite.training.device import (
     reason,
     threads,
 )
-from suite.training.recipe import Recipe
+from suite.training.recipe import Recipe, check_keys, recipe_of
+from suite.training.steps import CompiledStepper, Stepper, TorchStepper
 from suite.training.weights.pool import KnowledgePool
 from suite.types import POOL, BadInput, Cost, Ends, Evaluation, KendallError, Proxy, Trial, Unsupported, refuse_origin
 
-EVALUATION_BATCH = 500
-"""Images of a forward pass without training."""
 NOTE_S = 2.0
 """Between two states of a run that are kept in memory, to be written if the user stops it [s]."""
 BACKWARD = 2
 """A backward pass counts as two forward passes: gradients of the inputs and of the weights."""
-
-
-def subset(labels: Tensor, fraction: float, seed: int) -> Tensor:
-    """Places of a share of the images, the same share of each class and at least one image.
-
-    Args:
-        labels: Shape (n,), int64.
-        fraction: In (0, 1]; a larger one contains a smaller one of the same seed.
-        seed: Which images.
-
-    Returns:
-        Ascending places, int64.
-
-    >>> subset(torch.tensor([0, 1] * 10), 0.2, seed=0).shape
-    torch.Size([4])
-    """
-    chosen = []
-    for label in torch.unique(labels).tolist():
-        places = (labels == label).nonzero().flatten()
-        first = torch.randperm(len(places), generator=generator(seed, "subset", label))
-        chosen.append(places[first[: max(1, math.floor(fraction * len(places) + 0.5))]])
-    return torch.cat(chosen).sort().values
-
-
-def batches(images: int, size: int) -> list[slice]:
-    """An epoch in batches of `size`, the last one smaller; a single image left over joins the batch before it."""
-    ends = [*range(size, images, size), images]
-    if len(ends) > 1 and ends[-1] - ends[-2] == 1:
-        del ends[-2]
-    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 @dataclass
@@ -85,9 +54,9 @@ class Spent:
     """What was spent between where a run was resumed and where it was evaluated."""
 
     trained: int = 0
-    """Images forward and backward."""
+    """Passes of one image forward and backward."""
     evaluated: int = 0
-    """Images forward only."""
+    """Passes of one image forward only."""
     device_s: float = 0.0
     energy_j: float | None = None
 
@@ -98,10 +67,10 @@ class Run:
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
+    session: Session
+    """What it is asked."""
     curve: list[dict[str, float]] = field(default_factory=list)
     """One entry an epoch done."""
-    program: Program | None = None
-    """The network as machine code, if the recipe asks for it; the network has its weights after each epoch."""
 
 
 class Trainer:
@@ -139,24 +108,19 @@ class Trainer:
         deterministic: bool = False,
     ) -> None:
         self.space, self.recipe, self.threads, self.judge = space, recipe, threads, judge
+        self.base_recipe = recipe
+        """The run's recipe; `recipe` is the trial's in a trainer that `trained_by` made."""
         self.deterministic = deterministic
         self.device = torch.device(device)
         self.checkpoints, self.pool = Checkpoints(checkpoints), pool
         self.data = data
-        self.side = data.side
-        self.train_labels = data.train_labels.cpu()
-        if not len(data.valid_labels):
-            raise BadInput(f"{data.name}: no images are held out for validation; load it with a valid_fraction above 0")
-        self.labels = {"train": data.train_labels.to(self.device), "valid": data.valid_labels.to(self.device)}
-        if judge:
-            self.labels["test"] = data.test_labels.to(self.device)
-        self.resized: dict[tuple[str, int], Tensor] = {}
-        self.compiles = False
-        """Whether augmentation is: it changes no image, and pays for long runs only."""
+        self.tasks: dict[str, Task] = {}
+        self.own = self.task("")
+        """The task that is judged on."""
         self.half = recipe.precision == "bfloat16" or (
             recipe.precision == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
-        if recipe.step == "compiled" and (why := refusal(space, self.device, threads)):
+        if recipe.step == "compiled" and (why := refusal(space.part(space.at(0))[0], self.device, threads)):
             raise Unsupported(f'recipe: step = "compiled" {why}; set step = "torch"')
         self.device_name = device_name(self.device, threads)
         self.energy, self.clock = energy_counter(self.device), device_clock(self.device, threads)
@@ -166,18 +130,36 @@ class Trainer:
     def check(self, trial: Trial) -> None:
         """Raises Unsupported or BadInput if `trial` cannot be trained here."""
         self.space.check(trial.arch)
+        check_keys(self.space.training(trial.arch))
         self.check_proxy(trial.proxy)
         refuse_origin(trial, "live training")
+        if self.judge and self.task(trial.proxy.task) is not self.own:
+            raise Unsupported(
+                f"the judge scores on the board's own task, {self.own.name}, not on {trial.proxy.task}; "
+                "leave task out of the full setting"
+            )
+        if trial.origin == POOL and self.pool is not None and self.task(trial.proxy.task) is not self.own:
+            raise Unsupported(f"pool: its weights have learnt {self.own.name}, not {trial.proxy.task}; do not inherit")
+
+    def task(self, name: str) -> Task:
+        """The task of a proxy, made once; "" is the one that is judged on."""
+        name = "" if name == OWN else name
+        if name not in self.tasks:
+            self.tasks[name] = make(name, self.data, self.recipe)
+        return self.tasks[name]
+
+    def opened(self, network: nn.Module, proxy: Proxy, seed: int) -> Session:
+        """The proxy's task with one network."""
+        return self.task(proxy.task).session(network, proxy, seed=seed, device=self.device, half=self.half)
 
     def check_proxy(self, proxy: Proxy) -> None:
         """Raises Unsupported if no network can be trained here under `proxy`."""
         self.space.check_proxy(proxy)
-        images, classes = len(self.train_labels), self.data.classes
-        if proxy.samples * images < classes:
-            raise Unsupported(
-                f"{self.data.name}: samples {proxy.samples:g} of {images} training images are fewer than its {classes} "
-                f"classes; use at least {math.ceil(classes / images * 1e4) / 1e4:g}"
-            )
+        task = self.task(proxy.task)
+        if self.recipe.step == "compiled" and task.compiled:
+            raise Unsupported(f'recipe: step = "compiled" {task.compiled}; set step = "torch"')
+        task.check(proxy)
+        self.space.check_proxy(task.seen(proxy))
         if proxy.epochs <= self.recipe.warmup_epochs:
             raise Unsupported(
                 f"recipe: a warm-up of {self.recipe.warmup_epochs} epochs leaves nothing of the proxy's "
@@ -187,7 +169,7 @@ class Trainer:
     def key(self, trial: Trial) -> str:
         """All that the run of `trial` depends on."""
         run = (self.space.text(trial.arch), trial.proxy, trial.seed)
-        here = (self.data.fingerprint, self.recipe, self.device_name, self.half, torch.__version__)
+        here = (self.data.fingerprint, self.base_recipe, self.device_name, self.half, torch.__version__)
         inherited = () if self.pool is None or trial.origin != POOL else ("pool", self.pool.version)
         exact = ("deterministic",) if self.deterministic else ()
         compiled = (kernels.VERSION,) if self.recipe.step == "compiled" else ()
@@ -201,10 +183,14 @@ class Trainer:
         """
         self.check(trial)
         leg = Spent()
+        try:
+            trainer = self.trained_by(trial)
+        except (BadInput, Unsupported) as refusal:
+            return Evaluation(trial, dict.fromkeys(self.metrics, math.inf), self.cost(trial, leg), str(refusal))
         curve: list[dict[str, float]] = []
         try:
             with threads(self.threads), exact(self.deterministic and self.device.type == "cuda"):
-                metrics, curve = self.train(trial, leg)
+                metrics, curve = trainer.train(trial, leg)
             failure = ""
         except (KendallError, ImportError):  # a broken installation is no network's failure
             raise
@@ -217,6 +203,23 @@ class Trainer:
                 lost = f"{self.device_name} does not answer any more ({reason(error, self.device_name)})"
                 raise DeviceLost(f"{lost}; the same command goes on once it does") from None
         return Evaluation(trial, metrics, self.cost(trial, leg), failure, tuple(curve))
+
+    def trained_by(self, trial: Trial) -> Trainer:
+        """This trainer under the recipe of the trial, which its architecture may change; data and clocks are shared.
+
+        Raises:
+            BadInput: Its recipe is none: a value is out of its range, or does not go with another.
+            Unsupported: Its task refuses the recipe.
+        """
+        recipe = recipe_of(self.base_recipe, self.space.training(trial.arch), trial.proxy.epochs)
+        if recipe == self.recipe:
+            return self
+        other = copy.copy(self)
+        other.recipe = recipe
+        other.tasks = {name: task.prepared_by(recipe) for name, task in self.tasks.items()}
+        other.own = other.tasks[""]
+        other.task(trial.proxy.task).check(trial.proxy)
+        return other
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -233,23 +236,24 @@ class Trainer:
         return Cost(leg.device_s, self.device_name, leg.energy_j, float(forward * self.trained_macs(trial)))
 
     def macs(self, trial: Trial) -> int:
-        """Multiply-adds of one image forward, as reported."""
+        """Multiply-adds of one image forward through the network of the board's own task, as reported."""
         return self.space.macs(trial.arch, trial.proxy, ends=self.ends)
 
     def trained_macs(self, trial: Trial) -> int:
-        """Multiply-adds of one image forward, as executed here."""
-        return self.space.trained_macs(trial.arch, trial.proxy, ends=self.ends)
+        """Multiply-adds of one input of the task forward, as executed here."""
+        task = self.task(trial.proxy.task)
+        return self.space.trained_macs(trial.arch, task.seen(trial.proxy), ends=task.ends)
 
     @property
     def ends(self) -> Ends:
-        """What the data ask of a network."""
-        return self.data.ends
+        """What the board's own task asks of a network."""
+        return self.own.ends
 
     def train(self, trial: Trial, leg: Spent) -> tuple[dict[str, float], list[dict[str, float]]]:
         """Metrics and curve; what it took is added to `leg` as it is spent."""
         proxy, key = trial.proxy, self.key(trial)
         run = self.start(trial)
-        places = subset(self.train_labels, proxy.samples, trial.seed)
+        session = run.session
         stage = trial.epochs < proxy.epochs
         kept = self.checkpoints.load(key)
         if kept is not None and len(kept["curve"]) <= trial.epochs:
@@ -260,21 +264,15 @@ class Trainer:
         if pool is not None and not run.curve:
             with self.metered(leg):
                 pool.inherit(run.network, trial, ends=self.ends)
-        if self.recipe.step == "compiled":
-            largest = max(batch.stop - batch.start for batch in batches(len(places), self.recipe.batch_size))
-            run.program = Program(run.network, side=proxy.resolution, channels=self.ends.inputs, batch=largest)
-            run.program.take(run.optimizer)
+        stepper = self.stepper(run, proxy)
         if len(run.curve) < trial.epochs:
-            for part in ("train", "valid"):
-                self.images(part, proxy.resolution)
-            values = (trial.epochs - len(run.curve)) * len(places) * self.ends.inputs * proxy.resolution**2
-            if self.device.type == "cpu" and (run.program is not None or values > COMPILING_PAYS):
-                self.compiles = True
-                self.augmentation(proxy)  # here, where no seconds are charged
+            compiled = self.recipe.step == "compiled"
+            session.ready("train", epochs=math.inf if compiled else trial.epochs - len(run.curve))
+            session.ready("valid")
             with self.kept_if_stopped(key, run, leg) as note:
                 while len(run.curve) < trial.epochs:
                     with self.metered(leg):
-                        self.epoch(run, trial, places, leg)
+                        self.epoch(run, trial, stepper, leg)
                     note()
             if stage and (kept is None or len(kept["curve"]) < trial.epochs):
                 self.checkpoints.save(key, state(run, leg))
@@ -283,9 +281,10 @@ class Trainer:
             with self.metered(leg):
                 pool.stage(run.network, trial, metrics["val_error"], ends=self.ends)
         if self.judge:
-            self.images("test", proxy.resolution)
+            session.ready("test")
             with self.kept_if_stopped(key, run, leg, at_once=True), self.metered(leg):
-                metrics["test_error"] = self.evaluate(run.network, "test", proxy.resolution, leg, run.program)[1]
+                metrics["test_error"] = stepper.score("test")["error"]
+                leg.evaluated += session.size("test")
         metrics["params"] = float(self.space.params(trial.arch, proxy, ends=self.ends))
         metrics["macs"] = float(self.macs(trial))
         return metrics, run.curve
@@ -314,137 +313,77 @@ class Trainer:
 
     def start(self, trial: Trial) -> Run:
         """The run before its first epoch."""
+        task = self.task(trial.proxy.task)
         network = build(
             self.space,
             trial.arch,
-            trial.proxy,
-            ends=self.ends,
+            task.seen(trial.proxy),
+            ends=task.ends,
             seed=trial.seed,
-            lean=True,
+            skip_dead_edges=True,
         )
         layout: Any = {"memory_format": torch.channels_last}  # faster on CPUs too: docs/training.md
         network = network.to(self.device, **layout)
+        session = self.opened(network, trial.proxy, trial.seed)
         optimizer = torch.optim.SGD(
-            network.parameters(),
+            [*network.parameters(), *session.modules.to(self.device).parameters()],
             lr=self.recipe.lr,
             momentum=self.recipe.momentum,
             nesterov=self.recipe.nesterov,
             weight_decay=self.recipe.weight_decay,
             foreach=True,  # bit for bit what a loop over the weights gives, in half of its time
         )
-        return Run(network, optimizer)
+        return Run(network, optimizer, session)
 
-    def epoch(self, run: Run, trial: Trial, places: Tensor, leg: Spent) -> None:
+    def stepper(self, run: Run, proxy: Proxy) -> Stepper:
+        """Who takes the run's steps, from where it stands."""
+        if self.recipe.step == "torch":
+            return TorchStepper(
+                run.session, run.network, run.optimizer, self.recipe, device=self.device, half=self.half
+            )
+        task = self.task(proxy.task)
+        largest = max(batch.stop - batch.start for batch in batches(run.session.count("train"), self.recipe.batch_size))
+        return CompiledStepper(
+            run.session, run.network, run.optimizer, self.recipe,
+            side=task.seen(proxy).resolution, channels=task.ends.inputs, largest=largest,
+            copies=task.copies,
+        )  # fmt: skip
+
+    def epoch(self, run: Run, trial: Trial, stepper: Stepper, leg: Spent) -> None:
         """One epoch of training and its validation, added to the curve; the device is waited for at its end only."""
         began = self.clock()
-        recipe, proxy, epoch = self.recipe, trial.proxy, len(run.curve)
-        pool, labels = self.images("train", proxy.resolution), self.labels["train"]
-        augmentation = self.augmentation(proxy)
-        shuffled = torch.randperm(len(places), generator=generator(trial.seed, epoch, "order"))
-        order = places[shuffled].to(self.device, non_blocking=True)
-        drawn = augmentation.draw(len(order), trial.seed, epoch)
+        recipe, proxy, epoch, session = self.recipe, trial.proxy, len(run.curve), run.session
+        steps = session.steps()
         loss_sum, wrong = torch.zeros(2, device=self.device, dtype=torch.float64).unbind()
+        answers = 0
         run.network.train()
-        steps = batches(len(order), recipe.batch_size)
         progress = getattr(run.network, "progress", None)  # of a network that changes in the course of its run
-        for number, batch in enumerate(steps):
-            rate = recipe.learning_rate(epoch * len(steps) + number, len(steps), proxy.epochs)
+        for number, batch in enumerate(session.batches(epoch)):
+            rate = recipe.learning_rate(epoch * steps + number, steps, proxy.epochs)
             if progress is not None:
-                progress((epoch * len(steps) + number) / (proxy.epochs * len(steps)))
-            chosen = order[batch]
-            x, y = augmentation.batch(pool, chosen, drawn, batch), labels[chosen]
-            loss, mistakes = self.step(run, x, y, rate)
+                progress((epoch * steps + number) / (proxy.epochs * steps))
+            loss, mistakes = stepper.step(batch, rate)
             loss_sum += loss
             wrong += mistakes
-            leg.trained += len(y)
-        if run.program is not None:
-            run.program.give(run.optimizer, len(steps))
-        valid_loss, valid_error = self.evaluate(run.network, "valid", proxy.resolution, leg, run.program)
+            answers += batch.answers
+            leg.trained += batch.size
+        stepper.epoch_over(steps)
+        scored = stepper.score("valid")
+        leg.evaluated += session.size("valid")
         train_loss, train_wrong = torch.stack([loss_sum, wrong]).tolist()
-        if not (math.isfinite(train_loss) and math.isfinite(valid_loss)):
+        if not (math.isfinite(train_loss) and math.isfinite(scored["loss"])):
             what = "training" if not math.isfinite(train_loss) else "validation"
             raise Diverged(f"diverged: the {what} loss of epoch {epoch + 1} is not finite")
         run.curve.append(
             {
                 "epoch": epoch + 1,
-                "train_loss": train_loss / len(order),
-                "train_error": 100 * train_wrong / len(order),
-                "val_loss": valid_loss,
-                "val_error": valid_error,
+                "train_loss": train_loss / answers,
+                "train_error": 100 * train_wrong / answers,
+                **{f"val_{name}": float(value) for name, value in scored.items()},
                 "lr": rate,
                 "device_s": self.clock() - began,
             }
         )
-
-    def step(self, run: Run, x: Tensor, y: Tensor, rate: float) -> tuple[Tensor | float, Tensor | int]:
-        """One step of SGD; loss summed over its images, and how many were classified wrongly."""
-        recipe = self.recipe
-        if run.program is not None:
-            return run.program.step(
-                x.permute(0, 2, 3, 1).numpy(), y.numpy(), rate=rate, momentum=recipe.momentum,
-                nesterov=recipe.nesterov, decay=recipe.weight_decay, clip=recipe.grad_clip,
-                smoothing=recipe.label_smoothing,
-            )  # fmt: skip
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            logits = run.network(x)
-        loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
-        run.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if recipe.grad_clip:
-            nn.utils.clip_grad_norm_(run.network.parameters(), recipe.grad_clip)
-        run.optimizer.step()
-        return loss.detach() * len(y), (logits.detach().argmax(1) != y).sum()
-
-    @torch.no_grad()
-    def evaluate(
-        self, network: nn.Module, part: str, side: int, leg: Spent, program: Program | None = None
-    ) -> tuple[float, float]:  # fmt: skip
-        """Mean loss and error [%] on "valid" or "test", with the running statistics of the norms."""
-        images, labels = self.images(part, side), self.labels[part]
-        augmentation = Augmentation(self.data.mean, self.data.std, side, device=self.device)
-        loss_sum, wrong = torch.zeros(2, device=self.device, dtype=torch.float64).unbind()
-        network.eval()
-        size = EVALUATION_BATCH if program is None else program.batch
-        for start in range(0, len(labels), size):
-            batch = slice(start, start + size)
-            if program is not None:
-                inputs = augmentation.normalise(images[batch]).permute(0, 2, 3, 1).numpy()
-                loss, mistakes = program.evaluate(inputs, labels[batch].numpy())
-                loss_sum += loss
-                wrong += mistakes
-                continue
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-                logits = network(augmentation.normalise(images[batch]))
-            loss_sum += F.cross_entropy(logits.float(), labels[batch], reduction="sum")
-            wrong += (logits.argmax(1) != labels[batch]).sum()
-        loss, errors = torch.stack([loss_sum, wrong]).tolist()
-        leg.evaluated += len(labels)
-        return loss / len(labels), 100 * errors / len(labels)
-
-    def images(self, part: str, side: int) -> Tensor:
-        """The images of a part at a resolution, on the device, uint8."""
-        if (part, side) not in self.resized:
-            images: Tensor = getattr(self.data, f"{part}_images")
-            self.resized[part, side] = resize(images.to(self.device), side)
-        return self.resized[part, side]
-
-    def augmentation(self, proxy: Proxy) -> Augmentation:
-        """What is done to training images under `proxy`; the padding shrinks and grows with the resolution."""
-        padding = math.floor(self.data.crop_padding * proxy.resolution / self.side + 0.5) if self.recipe.crop else 0
-        made = Augmentation(
-            self.data.mean,
-            self.data.std,
-            proxy.resolution,
-            padding=padding,
-            flip=self.recipe.flip and self.data.flip,
-            cutout=math.floor(self.recipe.cutout * proxy.resolution + 0.5),
-            device=self.device,
-        )
-        if self.compiles:
-            made.compile()
-        return made
 
     @contextmanager
     def metered(self, leg: Spent) -> Iterator[None]:
@@ -468,6 +407,7 @@ def state(run: Run, leg: Spent) -> State:
         "optimizer": run.optimizer.state_dict(),
         "curve": run.curve,
         "leg": vars(leg),
+        "session": run.session.state(),
     }
 
 
@@ -476,3 +416,4 @@ def restore(run: Run, kept: State) -> None:
     run.network.load_state_dict(kept["network"])
     run.optimizer.load_state_dict(kept["optimizer"])
     run.curve = list(kept["curve"])
+    run.session.load(kept.get("session", {}))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -21,43 +22,46 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from suite.data.augment import Augmentation, resize
 from suite.data.images import ImageData
 from suite.data.seeding import generator
 from suite.networks import build
+from suite.networks.batch import Batch, Loss
 from suite.spaces import SearchSpace
+from suite.tasks import make
+from suite.tasks.base import Session, Task
 from suite.training.device import device_clock, device_name, reason, threads
+from suite.training.recipe import Recipe
 from suite.training.trainer import BACKWARD
-from suite.types import BadInput, Cost, Evaluation, KendallError, Trial, nearest, refuse_origin
+from suite.types import BadInput, Cost, Evaluation, KendallError, Proxy, Trial, nearest, refuse_origin
 
-Score: TypeAlias = Callable[[nn.Module, Tensor, Tensor], float]
-"""(a fresh network, which it may spoil; normalised images, shape (n, c, h, w); labels, shape (n,)) -> score."""
+Score: TypeAlias = Callable[[nn.Module, Batch, Loss], float]
+"""(a fresh network, which it may spoil; a minibatch; the task's loss) -> score."""
 
 
-def synflow(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+def synflow(network: nn.Module, batch: Batch, loss: Loss) -> float:
     """Log of the synaptic flow: the sum of weight times gradient, all weights made positive, of an image of ones.
 
-    Norms are taken out, and all is in float64: the flow of a deep network exceeds float32. Only the shape of `images`
-    counts.
+    Norms are taken out, and all is in float64: the flow of a deep network exceeds float32. Only the shape of the
+    images counts.
     """
     take_out_norms(network)
     network.double()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.abs_()
-    ones = torch.ones_like(images[:1], dtype=torch.float64)
+    ones = torch.ones_like(inputs(batch)[:1], dtype=torch.float64)
     flow = saliency(network, network(ones).sum())
     return math.log(flow) if flow > 0 else -math.inf
 
 
-def nwot(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+def nwot(network: nn.Module, batch: Batch, loss: Loss) -> float:
     """Log-determinant of how many ReLUs two images share the state of, for all pairs of images.
 
     As in the authors' code, a ReLU counts only if the output depends on it.
     """
     network.train()
     with ReLUs() as relus:
-        logits = network(images)
+        logits = network(inputs(batch))
     used = ancestors(logits.grad_fn)
     kernels = [kernel for node, kernel in relus.kernels if node in used]
     if not kernels:
@@ -65,10 +69,10 @@ def nwot(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     return float(torch.linalg.slogdet(torch.stack(kernels).sum(dim=0)).logabsdet)
 
 
-def jacov(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+def jacov(network: nn.Module, batch: Batch, loss: Loss) -> float:
     """How little correlated are the gradients of the summed logits in different images, from the eigenvalues."""
     network.train().requires_grad_(False)
-    images = images.clone().requires_grad_()
+    images = inputs(batch).clone().requires_grad_()
     logits = network(images)
     if not logits.requires_grad:
         return math.nan  # the output does not depend on the images
@@ -80,15 +84,15 @@ def jacov(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     return -float((shifted.log() + 1 / shifted).sum())
 
 
-def grad_norm(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+def grad_norm(network: nn.Module, batch: Batch, loss: Loss) -> float:
     """Sum over convolutions and classifier of the Euclidean norm of the loss's gradient in their weights."""
-    loss = F.cross_entropy(network.train()(images), labels)
-    return float(sum(gradient.norm() for gradient in gradients(network, loss)))
+    value = loss(network.train()(batch.inputs), batch)
+    return float(sum(gradient.norm() for gradient in gradients(network, value)))
 
 
-def snip(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+def snip(network: nn.Module, batch: Batch, loss: Loss) -> float:
     """Sum over weights of convolutions and classifier of |weight x gradient of the loss|."""
-    return saliency(network, F.cross_entropy(network.train()(images), labels))
+    return saliency(network, loss(network.train()(batch.inputs), batch))
 
 
 SCORES: dict[str, Score] = {"synflow": synflow, "nwot": nwot, "jacov": jacov, "grad_norm": grad_norm, "snip": snip}
@@ -103,8 +107,16 @@ PASSES = {
 """Forward passes an image that a score takes as much work as."""
 BASELINES = ("params", "macs", "random")
 """Scores that need no network: what any other has to beat."""
+PLAIN = Recipe()
+"""How images are prepared: as they are, as nothing is trained."""
 KEPT = 8
 """Minibatches that are kept."""
+
+
+def inputs(batch: Batch) -> Tensor:
+    """The images of a batch, shape (n, c, h, w)."""
+    assert isinstance(batch.inputs, Tensor)
+    return batch.inputs
 
 
 def weights(network: nn.Module) -> list[Tensor]:
@@ -201,26 +213,35 @@ class Scorer:
             device_name(self.device, threads),
             device_clock(self.device, threads),
         )
-        self.ends = data.ends
-        self.minibatches: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self.tasks: dict[str, Task] = {}
+        self.ends = self.task("").ends
+        self.minibatches: dict[tuple[int, Proxy], tuple[Session, Batch]] = {}
 
     def check(self, trial: Trial) -> None:
         """Raises Unsupported or BadInput if `trial` has no score here."""
         self.space.check(trial.arch)
         self.space.check_proxy(trial.proxy)
         refuse_origin(trial, "zero_cost")
+        task = self.task(trial.proxy.task)
+        task.check(replace(trial.proxy, samples=1.0))
+        self.space.check_proxy(task.seen(trial.proxy))
 
-    def minibatch(self, seed: int, side: int) -> tuple[Tensor, Tensor]:
-        """Normalised images and their labels."""
-        if (seed, side) not in self.minibatches:
+    def task(self, name: str) -> Task:
+        """The task of a proxy, made once."""
+        if name not in self.tasks:
+            self.tasks[name] = make(name, self.data, PLAIN)
+        return self.tasks[name]
+
+    def minibatch(self, trial: Trial) -> tuple[Session, Batch]:
+        """Training images as they are, asked what the trial's task asks, and who knows the loss."""
+        proxy = replace(trial.proxy, epochs=1, channels=1, samples=1.0, cells=None)
+        if (trial.seed, proxy) not in self.minibatches:
             if len(self.minibatches) == KEPT:
                 self.minibatches.clear()
-            chosen = torch.randperm(len(self.data.train_labels), generator=generator(seed, "minibatch"))
-            places = chosen[: self.batch_size].to(self.data.device)
-            normalise = Augmentation(self.data.mean, self.data.std, side, device=self.device).normalise
-            images = resize(self.data.train_images[places].to(self.device), side)
-            self.minibatches[seed, side] = normalise(images), self.data.train_labels[places].to(self.device)
-        return self.minibatches[seed, side]
+            session = self.task(proxy.task).session(nn.Identity(), proxy, seed=trial.seed, device=self.device)
+            places = session.draw(self.batch_size, trial.seed, "minibatch")
+            self.minibatches[trial.seed, proxy] = session, session.look("train", places)
+        return self.minibatches[trial.seed, proxy]
 
     def answer(self, trial: Trial) -> Evaluation:
         """The trial's score, negated; a network that has none is answered with the reason.
@@ -230,10 +251,11 @@ class Scorer:
         """
         self.check(trial)
         if self.score in SCORES:
-            self.minibatch(trial.seed, trial.proxy.resolution)
+            self.minibatch(trial)
         params, macs = (size(trial.arch, trial.proxy, ends=self.ends) for size in (self.space.params, self.space.macs))
-        images = {"synflow": 1}.get(self.score, self.batch_size)
-        trained = self.space.trained_macs(trial.arch, trial.proxy, ends=self.ends)
+        task = self.task(trial.proxy.task)
+        images = {"synflow": 1}.get(self.score, self.minibatch(trial)[1].size if self.score in SCORES else 0)
+        trained = self.space.trained_macs(trial.arch, task.seen(trial.proxy), ends=task.ends)
         spent = PASSES.get(self.score, 0) * images * trained
         began = self.clock()
         try:
@@ -261,10 +283,11 @@ class Scorer:
             return float(macs)
         if self.score == "random":
             return float(torch.rand((), generator=generator(trial.seed, "random score", self.space.text(trial.arch))))
-        network = build(self.space, trial.arch, trial.proxy, seed=trial.seed, ends=self.ends)
+        task = self.task(trial.proxy.task)
+        network = build(self.space, trial.arch, task.seen(trial.proxy), seed=trial.seed, ends=task.ends)
         layout: Any = {"memory_format": torch.channels_last}
-        images, labels = self.minibatch(trial.seed, trial.proxy.resolution)
-        return SCORES[self.score](network.to(self.device, **layout), images, labels)
+        session, batch = self.minibatch(trial)
+        return SCORES[self.score](network.to(self.device, **layout), batch, session.loss)
 
 
 NOT_FINITE = "images that the network cannot tell apart, or no path from them to its output"

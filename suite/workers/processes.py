@@ -27,6 +27,7 @@ from typing import Any, TypeAlias
 import torch
 
 from suite.data.images import ImageData
+from suite.tasks.base import Task
 from suite.training.device import OUT_OF_MEMORY, DeviceLost, device_name, energy_counter, free, pick_device
 from suite.training.trainer import Trainer
 from suite.types import BadInput, Evaluation, KendallError, Trial, Unsupported
@@ -315,10 +316,11 @@ class Crew:
     def expected_macs(self, job: Job) -> float:
         """Multiply-adds of a trial trained from its first epoch; nan: the space has no formula for them."""
         trainer, trial = job.owner.trainer, job.trial
-        images = 3 * trial.proxy.samples * len(trainer.train_labels) + len(trainer.labels["valid"])
-        test = len(trainer.labels["test"]) if trainer.judge else 0
+        data, copies = trainer.data, trainer.task(trial.proxy.task).copies
+        images = 3 * trial.proxy.samples * len(data.train_labels) + len(data.valid_labels)
+        test = len(data.test_labels) if trainer.judge else 0
         try:
-            return float(trainer.macs(trial) * (images * trial.epochs + test))
+            return float(trainer.macs(trial) * copies * (images * trial.epochs + test))
         except KendallError:
             return math.nan
 
@@ -797,7 +799,7 @@ def work(pipe: Connection, space: Any, data: Path, device: str, clock: tuple[Pat
     images = ImageData(**torch.load(data, mmap=True, weights_only=True))
     trainers: dict[int, Trainer] = {}
     kept: deque[int] = deque()
-    resized: dict[tuple[str, int], torch.Tensor] = {}  # the images of all trainers
+    tasks: dict[str, dict[str, Task]] = {}  # of trainers that prepare images alike
     torch.ones(8, device=device).sum().item()  # a device that cannot even do that is gone
     pipe.send("ready")
     while True:
@@ -810,7 +812,7 @@ def work(pipe: Connection, space: Any, data: Path, device: str, clock: tuple[Pat
             if gone is not None:
                 del trainers[gone]
             if settings is not None:
-                trainers[number] = made(space, images, settings[1], clock, resized)
+                trainers[number] = made(space, images, settings[1], clock, tasks)
             trainer = trainers[number]
             answer = trainer.answer(trial)
             taken = memory_taken(trainer.device)
@@ -823,14 +825,14 @@ def work(pipe: Connection, space: Any, data: Path, device: str, clock: tuple[Pat
 
 def made(
     space: Any, images: ImageData, settings: dict[str, Any], clock: tuple[Path, int] | None,
-    resized: dict[tuple[str, int], torch.Tensor],
+    tasks: dict[str, dict[str, Task]],
 ) -> Trainer:  # fmt: skip
     """A trainer of a process; only one that judges gets the test images."""
     if not settings["judge"]:
         nothing = torch.empty(0, dtype=torch.uint8)
         images = replace(images, test_images=nothing, test_labels=nothing)
     trainer: Trainer = settings.pop("made_by")(space, images, **settings)
-    trainer.resized = resized
+    trainer.tasks = tasks.setdefault(f"{settings['recipe']} {settings['judge']}", {})  # images resized once
     if clock is not None:
         share_time(trainer, *clock)
     return trainer

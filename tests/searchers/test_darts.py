@@ -17,8 +17,9 @@ from suite.networks.learner import Batch, Learner, Pass
 from suite.networks.supernet import Supernet
 from suite.spaces import SPACES
 from suite.spaces.darts import DARTS_V1, DARTS_V2, EDGES, OPERATIONS, Genotype
+from suite.tasks.images import halves
 from suite.training.device import threads
-from suite.training.gradient_loop import epochs, halves
+from suite.training.gradient_loop import epochs
 from suite.types import BadInput, Ends, GradientSearch, Proxy
 
 NB201, CELLS = SPACES["nas_bench_201"], SPACES["darts"]
@@ -80,7 +81,7 @@ def test_1_rows_sum_to_one_and_a_one_hot_mixture_is_the_stand_alone_network(spac
     supernet = search.learner.supernet.eval()
     arch = space.sample(np.random.default_rng(0))
     alone = supernet.standalone(arch)
-    torch.testing.assert_close(supernet.mix(supernet.one_hot(arch))(batch(0).images), alone(batch(0).images))
+    torch.testing.assert_close(supernet.mix(supernet.one_hot(arch))(batch(0).inputs), alone(batch(0).inputs))
 
 
 def test_2_without_a_virtual_step_second_order_is_first_order():
@@ -144,13 +145,13 @@ def through_a_step(search: DARTS, train: Batch, held: Batch) -> Tensor:
     supernet, weights = learner.supernet, dict(learner.supernet.named_parameters())
     with learner.still():
         supernet.mix(search.mixture())
-        loss = cross_entropy(torch.func.functional_call(supernet, weights, (train.images,)), train.labels)
+        loss = cross_entropy(torch.func.functional_call(supernet, weights, (train.inputs,)), train.targets)
         slopes = torch.autograd.grad(loss, list(weights.values()), create_graph=True, materialize_grads=True)
         moved = {
             name: weight - learner.lr * (learner.momentum * buffer + slope + learner.weight_decay * weight)
             for (name, weight), buffer, slope in zip(weights.items(), learner.momentum_buffers(), slopes, strict=True)
         }
-        loss = cross_entropy(torch.func.functional_call(supernet, moved, (held.images,)), held.labels)
+        loss = cross_entropy(torch.func.functional_call(supernet, moved, (held.inputs,)), held.targets)
     return torch.autograd.grad(loss, search.logits)[0]
 
 

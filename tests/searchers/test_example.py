@@ -45,3 +45,22 @@ def test_trying_it_works_and_finds_the_best_cell(installed):
     assert done.stderr == ""
     cell, error = done.stdout.split()
     assert cell.count("nor_conv_3x3") == 6 - float(error) >= 5
+
+
+def test_the_searcher_of_the_readme_is_a_plug_in_as_printed(tmp_path):
+    """Class with ask and tell, no attributes, no type hints: installed, listed and searched with."""
+    printed = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    info = tmp_path / "readme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: readme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[kendall.searchers]\nprinted = readme_searcher:RandomSearch\n")
+    (tmp_path / "readme_searcher.py").write_text(printed[-1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    chosen = ["-p", "no:cacheprovider", "-k", "printed and nas_bench_201", "tests/contract/test_searchers.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *chosen], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    code = "import searchers; print(searchers.listed('printed'))"
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "'family': 'other'" in said.stdout

@@ -43,7 +43,7 @@ def test_a_draw_is_the_network_of_its_operations():
     drawn, mask = search.sample("weights")
     assert torch.equal(drawn.detach(), mask.float())
     arch = tuple(mask.int().argmax(1).tolist())
-    supernet, x = search.learner.supernet, batch(0).images
+    supernet, x = search.learner.supernet, batch(0).inputs
     alone = supernet.standalone(arch)
     torch.testing.assert_close(supernet.mix(drawn, mask)(x), alone(x))
     assert supernet.computed_macs() == NB201.macs(arch, TINY, ends=Ends(3, 5))

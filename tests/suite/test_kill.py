@@ -38,6 +38,7 @@ from suite.spaces import SPACES
 from suite.spec.reading import load
 from suite.spec.run import RunSpec
 from suite.spec.study import StudySpec
+from suite.tasks.images import ImageSession
 from suite.training.trainer import Trainer
 
 TIMEOUT_S = 300
@@ -282,17 +283,17 @@ def test_a_stopped_training_of_the_judge_goes_on_from_its_last_epoch(tmp_path, m
 
 def test_a_judge_stopped_in_its_test_keeps_the_training(tmp_path, monkeypatch):
     content = live_content(searchers=["random_search"], seeds=1, budget={"evaluations": 1})
-    spec, evaluate = write_spec(tmp_path / "spec.toml", content), Trainer.evaluate
+    spec, evaluate = write_spec(tmp_path / "spec.toml", content), ImageSession.score
 
-    def stopping(trainer: Trainer, network: Any, part: str, *arguments: Any) -> tuple[float, float]:
+    def stopping(session: ImageSession, part: Any) -> dict[str, float]:
         if part == "test":
             raise KeyboardInterrupt
-        return evaluate(trainer, network, part, *arguments)
+        return evaluate(session, part)
 
-    monkeypatch.setattr(Trainer, "evaluate", stopping)
+    monkeypatch.setattr(ImageSession, "score", stopping)
     with pytest.raises(KeyboardInterrupt):
         whole(spec, "run", tmp_path / "out")
-    monkeypatch.setattr(Trainer, "evaluate", evaluate)
+    monkeypatch.setattr(ImageSession, "score", evaluate)
     with counted() as epochs:
         whole(spec, "run", tmp_path / "out")
     assert not epochs

@@ -123,12 +123,16 @@ def from_frames(
 def settings(consistency: pd.DataFrame) -> dict[str, Proxy]:
     """The settings that the proxies' names stand for; names without epochs (scores of untrained networks) are left out.
 
+    So are those of another task than the board's: its factors are compared within one task.
+
     >>> import pandas as pd
     >>> settings(pd.DataFrame({"proxy": ["a"], "epochs": [9], "channels": [4], "resolution": [8], "samples": [0.5]}))
     {'a': Proxy(epochs=9, channels=4, resolution=8, samples=0.5, cells=None)}
     """
     found = {}
     for row in consistency.drop_duplicates("proxy").to_dict("records"):
+        if isinstance(row.get("task"), str) and row["task"]:
+            continue
         numbers = [float(row.get(name, math.nan)) for name in ("epochs", "channels", "resolution", "samples")]
         if any(map(math.isnan, numbers)) or numbers[0] < 1:
             continue

@@ -1,7 +1,8 @@
 """A network as a program for `suite.training.compiled.kernels`: its training step and its evaluation on one CPU core.
 
-The program computes what the lean graph does (`suite.networks.dead_edges`), with the same weights under the same names;
-its sums have another order than torch's, so results differ in the last bits at first, and as two seeds do at the end.
+The program computes the network without dead edges (`suite.networks.dead_edges`), with the same weights under the same
+names; its sums have another order than torch's, so results differ in the last bits at first, and as two seeds do at the
+end.
 """
 
 from __future__ import annotations

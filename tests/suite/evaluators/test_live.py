@@ -176,11 +176,11 @@ def test_a_judge_adds_the_test_error_and_else_agrees_with_the_search(live):
 def test_validation_and_test_images_are_not_augmented(live, digits):
     evaluator = live(view="judge", recipe={"batch_size": 64, "cutout": 0.5})
     evaluator.evaluate([Trial(GOOD, replace(TINY, epochs=1))])
-    assert torch.equal(evaluator.trainer.images("valid", 8), digits.valid_images)
-    network = torch.nn.Flatten()
-    leg = type("Spent", (), {"evaluated": 0})()
-    errors = {evaluator.trainer.evaluate(network, "valid", 8, leg) for _ in range(2)}
-    assert len(errors) == 1
+    session = evaluator.trainer.opened(torch.nn.Flatten(), TINY, 0)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (digits.mean, digits.std))
+    for part, images in (("valid", digits.valid_images), ("test", digits.test_images)):
+        torch.testing.assert_close(session.look(part, slice(None)).inputs, (images / 255 - mean) / std)
+        assert session.score(part) == session.score(part)
 
 
 # Failures

@@ -185,9 +185,9 @@ def test_recalibration_on_all_images_is_their_statistics(shared, trained, digits
     """With one batch of everything the running statistics are that batch's."""
     evaluator = shared(statistics="recalibrated", calibration=400)
     network = trained.supernet.standalone(GOOD).eval()
-    evaluator.trainer.images("train", 8)
+    session = evaluator.trainer.opened(network, evaluator.proxy, 0)
     with torch.no_grad():
-        evaluator.recalibrate(network, 0, _leg())
+        evaluator.recalibrate(network, session, 0, _leg())
     stem = network.stem_norm
     assert int(stem.num_batches_tracked) == 1
     assert not torch.equal(stem.running_mean, trained.supernet.network.stem_norm.running_mean)

@@ -1,4 +1,4 @@
-"""The lean graph: what is left out changes nothing that is trained."""
+"""Dead edges: what is left out changes nothing that is trained."""
 
 import functools
 
@@ -48,9 +48,9 @@ def images(step, side, n=6):
 
 
 @functools.cache
-def trained(space, arch, proxy, *, lean, steps=2):
+def trained(space, arch, proxy, *, skip_dead_edges, steps=2):
     """Logits, gradients and states after some steps as a trainer takes them, and logits outside training."""
-    network = build(space, arch, proxy, ends=Ends(3, 5), seed=1, lean=lean).train()
+    network = build(space, arch, proxy, ends=Ends(3, 5), seed=1, skip_dead_edges=skip_dead_edges).train()
     network = network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     logits = []
@@ -68,7 +68,7 @@ def trained(space, arch, proxy, *, lean, steps=2):
 @every_case
 def test_training_is_that_of_the_plain_network_bit_for_bit(space, arch, proxy):
     (plain, their, before, momentum), (lean, ours, after, own) = (
-        trained(space, arch, proxy, lean=lean) for lean in (False, True)
+        trained(space, arch, proxy, skip_dead_edges=skips) for skips in (False, True)
     )
     assert all(torch.equal(one, other) for one, other in zip(plain, lean, strict=True))
     assert their.keys() == ours.keys()
@@ -86,7 +86,7 @@ def test_training_is_that_of_the_plain_network_bit_for_bit(space, arch, proxy):
 
 @every_case
 def test_running_statistics_are_those_of_the_plain_network_wherever_something_reads_them(space, arch, proxy):
-    plain, lean = (trained(space, arch, proxy, lean=lean) for lean in (False, True))
+    plain, lean = (trained(space, arch, proxy, skip_dead_edges=skips) for skips in (False, True))
     for name, tensor in plain[2].items():
         if not torch.equal(tensor, lean[2][name]):
             scale = f"{name.rpartition('.')[0]}.weight"
@@ -96,7 +96,7 @@ def test_running_statistics_are_those_of_the_plain_network_wherever_something_re
 
 
 def test_only_what_reaches_the_output_is_computed():
-    network = build(NB201, (3, 3, 3, 3, 3, 0), Proxy(1, 4, 8, cells=1), ends=Ends(3, 5), seed=0, lean=True)
+    network = build(NB201, (3, 3, 3, 3, 3, 0), Proxy(1, 4, 8, cells=1), ends=Ends(3, 5), seed=0, skip_dead_edges=True)
     computed = []
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d) and "edge" in name:
@@ -106,7 +106,7 @@ def test_only_what_reaches_the_output_is_computed():
 
 
 def test_convolutions_of_nothing_are_not_computed():
-    network = build(NB201, (0, 3, 3, 0, 2, 0), Proxy(1, 4, 8, cells=1), ends=Ends(3, 5), seed=0, lean=True)
+    network = build(NB201, (0, 3, 3, 0, 2, 0), Proxy(1, 4, 8, cells=1), ends=Ends(3, 5), seed=0, skip_dead_edges=True)
     computed = []
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d) and "edge" in name:
@@ -121,7 +121,7 @@ def test_cells_of_darts_that_the_output_does_not_depend_on_are_left_out():
     zeros = (0,) * len(EDGES.decisions)
     skip = OPERATIONS.index("skip_connect")
     arch = tuple(skip if start == 0 else none for none, (start, _) in zip(zeros, [*PAIRS, *PAIRS], strict=True))
-    network = build(EDGES, arch, Proxy(1, 2, 8, cells=4), ends=Ends(3, 5), seed=0, lean=True)
+    network = build(EDGES, arch, Proxy(1, 2, 8, cells=4), ends=Ends(3, 5), seed=0, skip_dead_edges=True)
     computed = []
     for number, cell in enumerate(network.cells):
         cell.preprocess0.register_forward_hook(lambda *_, number=number: computed.append(number))
@@ -135,9 +135,9 @@ def test_cells_of_darts_that_the_output_does_not_depend_on_are_left_out():
 def test_a_lean_supernet_is_the_plain_one_to_rounding_of_its_gradients(space, masked):
     proxy = Proxy(1, 4, 8, cells=1) if space is NB201 else Proxy(1, 2, 8, cells=3)
     found = []
-    for lean in (False, True):
+    for skips in (False, True):
         supernet = Supernet(space, proxy, ends=Ends(3, 5), seed=3).train()
-        supernet.network.lean = lean
+        supernet.network.skip_dead_edges = skips
         rng = torch.Generator().manual_seed(0)
         weights = torch.rand(supernet.shape, generator=rng).softmax(1).requires_grad_()
         mask = torch.rand(supernet.shape, generator=rng) < 0.3 if masked else None
@@ -157,9 +157,9 @@ def test_a_lean_supernet_is_the_plain_one_to_rounding_of_its_gradients(space, ma
 def test_what_several_begin_with_is_computed_once(space):
     proxy = Proxy(1, 4, 8, cells=1) if space is NB201 else Proxy(1, 2, 8, cells=3)
     counts = []
-    for lean in (False, True):
+    for skips in (False, True):
         supernet = Supernet(space, proxy, ends=Ends(3, 5), seed=3)
-        supernet.network.lean = lean
+        supernet.network.skip_dead_edges = skips
         supernet.mix(torch.full(supernet.shape, 0.1))
         with torch.profiler.profile() as profile:
             supernet(images(0, 8))

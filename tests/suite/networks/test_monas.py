@@ -28,7 +28,7 @@ from suite.spaces.condensenet import GROWTHS, STAGES, CondenseNet, count, groups
 from suite.training.device import threads
 from suite.training.gradient_loop import epochs
 from suite.training.supernet import SupernetTrainer
-from suite.training.trainer import Spent, subset
+from suite.training.trainer import Spent
 from suite.types import BadInput, Ends, Proxy, Trial, Unsupported
 
 ALEX, DENSE = AlexNet(), CondenseNet()
@@ -92,7 +92,7 @@ def counted_macs(network, image_channels, side):
 def test_published_condensenets_have_their_parameters_and_flops(stage, millions_of_flops, millions_of_params):
     """CondenseNet-50 to -122 on CIFAR-10; the authors count an operation for each ReLU and each pixel pooled, too."""
     stages, growths = (stage,) * 3, (8, 16, 32)
-    params, macs = count(stages, growths, DENSE.full, 10, 3, deployed=True)
+    params, macs = count(stages, growths, DENSE.full, Ends(3, 10), deployed=True)
     others, width, pixels = 0, 16, 32 * 32
     for block, growth in enumerate(growths):
         if block:
@@ -598,9 +598,9 @@ def test_masks_are_condensed_by_training_and_survive_checkpoints(digits):
     assert whole.cost.macs == pytest.approx(executed * images_seen, rel=0.02)
 
     trainer, run = through.trainer, through.trainer.start(trial)
-    places, left = subset(trainer.train_labels, proxy.samples, 0), []
+    stepper, left = trainer.stepper(run, proxy), []
     for _ in range(proxy.epochs):
-        trainer.epoch(run, trial, places, Spent())
+        trainer.epoch(run, trial, stepper, Spent())
         left.append(int(masks(run.network)[-1].sum(dim=1)[0]))
     inputs = masks(run.network)[-1].shape[1]
     assert left == [kept(inputs, stage) for stage in (0, 1, 2, 3, 3, 3)]

@@ -11,7 +11,7 @@ from helpers.numeric import close, same_tensors
 from torch import nn
 
 from suite.networks import build
-from suite.networks.mixture import Choice
+from suite.networks.mixture import MixedEdge
 from suite.networks.operations import Norms
 from suite.networks.supernet import Supernet, inherit
 from suite.spaces import SPACES
@@ -143,7 +143,7 @@ def test_the_search_network_of_darts_has_its_published_size():
 
 
 def test_an_edge_is_the_weighted_sum_of_its_operations_on_the_simplex_or_off_it():
-    edge = Choice({"a": nn.Conv2d(2, 2, 1), "b": nn.Identity(), "c": nn.AvgPool2d(1)})
+    edge = MixedEdge({"a": nn.Conv2d(2, 2, 1), "b": nn.Identity(), "c": nn.AvgPool2d(1)})
     x = torch.rand(1, 2, 3, 3)
     weights = torch.tensor([-0.3, 1.7, 0.0])
     torch.testing.assert_close(edge(x, (weights, (0, 1, 2))), -0.3 * edge["a"](x) + 1.7 * x)
@@ -181,6 +181,72 @@ def test_cells_can_have_weights_of_their_own(space):
     assert not torch.equal(supernet.mix(other)(x), together)
 
 
+EVERYWHERE = {
+    **{space: TINY[space.name] for space in (NB201, DARTS, EDGES, ECONAS)},
+    SPACES["mnas"]: Proxy(1, 4, 8),
+    SPACES["alexnet"]: Proxy(1, 2, 8),
+    SPACES["condensenet"]: Proxy(1, 4, 8, cells=7),
+}
+ROUNDING = 1e4 * torch.finfo(torch.float64).eps
+"""Relative, by norm: sums have fewer than 100 terms and follow one another through fewer than 100 layers."""
+
+
+def apart(a, b):
+    return float(((a - b).norm() / b.norm()).detach())
+
+
+@pytest.mark.parametrize(
+    ("space", "cells", "skips"),
+    [(space, "own", space in (NB201, DARTS)) for space in EVERYWHERE]
+    + [(space, "one", False) for space in (NB201, DARTS)],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_mixtures_of_each_example_are_those_of_single_examples_forward_and_backward(space, cells, skips):
+    supernet = made(space, proxy=EVERYWHERE[space]).double().train()
+    supernet.network.skip_dead_edges = skips
+    n, rng = 3, torch.Generator().manual_seed(0)
+    supernet.mix(torch.rand(supernet.shape, dtype=torch.float64, generator=rng))
+    for seed in range(2):
+        supernet(images(seed=seed).double())  # running statistics of their own: then examples are independent
+    supernet.eval()
+    x = images(n=n).double()
+    shape = (n, 1 if cells == "one" else supernet.cells, *supernet.shape)
+    weights = torch.rand(shape, dtype=torch.float64, generator=rng).requires_grad_()
+    mask = torch.rand(supernet.shape, generator=rng) < 0.8
+    mask[:, 0] = True
+    parameters = list(supernet.parameters())
+
+    def found(outputs):
+        slopes = torch.autograd.grad(outputs.square().sum(), [weights, *parameters], materialize_grads=True)
+        return outputs.detach(), slopes[0], torch.cat([slope.flatten() for slope in slopes[1:]])
+
+    together = found(supernet.mix(weights, mask)(x))
+    own = weights if cells == "own" else weights.expand(-1, supernet.cells, -1, -1)
+    alone = found(torch.cat([supernet.mix(own[i], mask)(x[i : i + 1]) for i in range(n)]))
+    for ours, theirs in zip(together, alone, strict=True):
+        assert apart(ours, theirs) < ROUNDING
+    assert apart(together[0], supernet.mix(own[0], mask)(x).detach()) > 1e-3  # the mixtures matter
+
+
+@every_skeleton
+def test_equal_mixtures_of_each_example_are_one_mixture_while_training(space):
+    supernet, x = made(space).double().train(), images().double()
+    weights = torch.rand(supernet.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert apart(supernet.mix(weights.expand(6, 1, -1, -1))(x), supernet.mix(weights)(x)) < ROUNDING
+
+
+def test_as_many_mixtures_as_cells_are_not_taken_for_mixtures_of_each_example():
+    supernet = made(NB201)
+    weights = torch.rand(3, 6, 5)  # three cells: shape (n, rows, options) would be ambiguous
+    assert supernet.mix(weights).mixture.weights.dim() == 3
+    with pytest.raises(
+        BadInput, match=r"\(n, 3 or 1, 6, 5\) with a mixture for each of n examples, not \(4, 2, 6, 5\)"
+    ):
+        supernet.mix(torch.rand(4, 2, 6, 5))
+    with pytest.raises(BadInput, match="4 mixtures, one an example, do not fit 6 images"):
+        supernet.mix(torch.rand(4, 1, 6, 5))(images())
+
+
 @every_skeleton
 def test_masked_options_are_neither_computed_nor_counted(space):
     supernet, x = made(space).train(), images()
@@ -210,7 +276,7 @@ def watched(supernet):
     """The names of operations of edges, as they are computed."""
     computed = []
     for edge in supernet.modules():
-        if isinstance(edge, Choice):
+        if isinstance(edge, MixedEdge):
             for name, operation in edge.items():
                 operation.register_forward_hook(lambda module, inputs, output, name=name: computed.append(name))
     return computed
@@ -326,7 +392,7 @@ def test_what_cannot_be_is_refused():
     supernet = made(NB201)
     with pytest.raises(BadInput, match=r"call mix\(weights\) or path\(arch\) first"):
         supernet(images())
-    with pytest.raises(BadInput, match=r"weights have shape \(6, 5\) or \(3, 6, 5\), not \(5, 6\)"):
+    with pytest.raises(BadInput, match=r"weights have shape \(6, 5\) or \(3, 6, 5\), or .* not \(5, 6\)"):
         supernet.mix(torch.ones(5, 6))
     with pytest.raises(BadInput, match=r"a mask has shape \(6, 5\), not \(6,\)"):
         supernet.mix(torch.ones(6, 5), torch.ones(6, dtype=torch.bool))

@@ -23,6 +23,7 @@ from suite.spec.parts import (
     MAX_SEED,
     ArchitecturesPart,
     BudgetPart,
+    ChoicePart,
     Common,
     GoalPart,
     LevelsPart,
@@ -111,6 +112,18 @@ WRONG = {
     "searchers=[]": "searchers: must not be empty",
     'searchers=["random_search", "random_search"]': "searchers: two searchers with one name: random_search, "
     "random_search; give each a label",
+    # joint spaces
+    "joint.lr={vals=[1.0]}": "no key 'joint.lr.vals': did you mean 'values'? There are values, low, high, ",
+    "joint.lrr={values=[1.0]}": "joint: recipe: no key 'lrr': did you mean 'lr'? There are lr, lr_min, ",
+    'joint.step={values=["torch"]}': "joint: recipe: step is set for a whole run, not by an architecture; ",
+    "joint.lr=0.1": "joint.lr: must be a table of keys and values, not 0.1",
+    "joint.lr={}": "joint.lr: give values, or low and high",
+    "joint.lr={low=0.1}": "joint.lr: give values, or low and high",
+    "joint.lr={values=[0.1], low=0.1, high=1.0}": "joint.lr: give values, or low and high",
+    "joint.lr={low=1.0, high=0.1}": "joint: lr needs numbers low < high, not 1.0 and 0.1",
+    "joint.lr={values=[0.1, 0.1]}": "joint: lr has a value twice: 0.1, 0.1",
+    "joint.lr={values=[0.1], when={flip=true}}": "joint: lr depends on flip, which is no earlier choice",
+    "joint.lr={low=0.1, high=1.0, steps=1}": "joint.lr.steps: input should be greater than or equal to 2, not 1",
     "name=a/b": "name: string should match pattern '^[A-Za-z0-9._-]+$', not 'a/b'",
     "name=ü": "name: string should match pattern '^[A-Za-z0-9._-]+$', not 'ü'",
 }  # fmt: skip
@@ -271,6 +284,20 @@ def test_the_resolved_spec_is_the_same_spec(tmp_path, kind, content):
     assert again.short_hash == spec.short_hash
 
 
+def test_a_joint_spec_names_its_space_and_types_its_values():
+    choices = {
+        "lr": {"low": 0.001, "high": 1.0, "steps": 4}, "batch_size": {"low": 2, "high": 4},
+        "nesterov": {"values": [True, False]}, "momentum": {"values": [0.9, 0.8], "when": {"nesterov": True}},
+    }  # fmt: skip
+    space = check(RunSpec, {**RUN, "joint": choices}, "my.toml").search_space()
+    assert space.name == (
+        "nas_bench_macro + lr=0.001..1.0:4:log + batch_size=2..4:64:log + nesterov=true,false + "
+        "momentum=0.9,0.8 if nesterov=true"
+    )
+    assert [type(space.training(space.at(0))[name]) for name in choices] == [float, int, bool, float]
+    assert check(RunSpec, RUN, "my.toml").search_space() is SPACES["nas_bench_macro"]
+
+
 def test_specs_that_differ_have_other_hashes():
     specs = [check(RunSpec, changed(RUN, *s), "") for s in ([], ["seeds=4"], ["seed0=1"], ["searchers.0=econas"])]
     assert len({spec.short_hash for spec in specs}) == 4
@@ -313,6 +340,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "`[evaluator]`, kind live": LivePart, "Proxies": ProxyPart, "`[budget]`": BudgetPart, "`[goal]`": GoalPart,
     "`[[searchers]]`": SearcherPart, "`[[resources]]`": ResourcePart, "`[architectures]`": ArchitecturesPart,
     "`[[proxies]]`": StudyProxyPart, "`[levels]`": LevelsPart,
+    "`[joint]`": ChoicePart,
 }  # fmt: skip
 
 

@@ -338,7 +338,7 @@ def grid_spec(**values: Any) -> StudySpec:
     return check(StudySpec, live_study_content(**values), "test")
 
 
-def problem_of(spec: StudySpec, tmp_path: Path) -> Any:
+def open_problem(spec: StudySpec, tmp_path: Path) -> Any:
     (problem,) = jobs.open_problems(spec, tmp_path, tmp_path)
     return problem
 
@@ -348,7 +348,7 @@ TINY = {"channels": 4, "cells": 1, "resolution": 4}
 
 def test_a_grid_is_every_combination_and_is_trained_cheapest_first(tmp_path):
     spec = grid_spec(proxies=[{**TINY, "epochs": [1, 2], "samples": [0.5, 1.0]}])
-    found = plan.runs(spec, problem_of(spec, tmp_path))
+    found = plan.runs(spec, open_problem(spec, tmp_path))
     assert [str(run.proxy) for run in found] == [
         "e1 c4 r4 s0.5 n1", "e1 c4 r4 s1 n1", "e2 c4 r4 s0.5 n1", "e2 c4 r4 s1 n1",
     ]  # fmt: skip
@@ -360,10 +360,10 @@ def test_econas_notation_is_read_and_written(tmp_path):
         proxies=["c1r1s1e1"], levels=levels, full={"epochs": 1, "channels": 8, "resolution": 8}, scores=[],
         evaluator={"kind": "live", "device": "cpu", "processes": 1}, architectures={"count": 3}, full_seeds=1,
     )  # fmt: skip
-    (run,) = plan.runs(spec, problem_of(spec, tmp_path))
+    (run,) = plan.runs(spec, open_problem(spec, tmp_path))
     assert run.proxy == Proxy(1, 4, 4, 0.5)
     assert plan.expanded(
-        spec.proxies[0], problem_of(spec, tmp_path), plan.known_levels(spec, problem_of(spec, tmp_path))
+        spec.proxies[0], open_problem(spec, tmp_path), plan.known_levels(spec, open_problem(spec, tmp_path))
     )
 
 

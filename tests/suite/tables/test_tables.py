@@ -17,7 +17,7 @@ from suite import tables
 from suite.spaces import SPACES
 from suite.spaces.base import SearchSpace
 from suite.tables.base import COLUMNS, MAGIC, PREAMBLE, Table
-from suite.types import Architecture, BadInput, Proxy
+from suite.types import Architecture, BadInput, Proxy, Unsupported
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared"
 MACRO = SHARED / "data" / "nas_bench_macro.parquet"
@@ -86,6 +86,7 @@ def frames(draw):
             "resolution": 8,
             "samples": [key[2] for key in chosen],
             "cells": pd.array([key[3] for key in chosen], dtype="Int64"),
+            "task": "",
             "stage": [key[1][1] for key in chosen],
             "dataset": [key[4] for key in chosen],
             "split": [key[5] for key in chosen],
@@ -158,6 +159,13 @@ def test_wrong_rows_are_refused_with_one_line(changes, message):
         Table.from_frame(rows(**changes), TOY)
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_space_with_more_architectures_than_64_bits_number_is_refused():
+    space = SPACES["darts_econas"]
+    frame = rows().assign(architecture=space.text(space.at(0)), seed=range(5))
+    with pytest.raises(Unsupported, match=r"darts_econas has 5.84e\+22 architectures"):
+        Table.from_frame(frame, space)
 
 
 def test_missing_column_and_no_rows_are_refused():

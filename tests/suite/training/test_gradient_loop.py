@@ -14,13 +14,15 @@ import torch
 from searchers.darts import DARTS
 from searchers.gdas import GDAS
 from suite.data.images import load
+from suite.networks.learner import Batch, Learner
 from suite.networks.supernet import Supernet
 from suite.records.log import Log
 from suite.spaces import SPACES
+from suite.tasks.images import halves, subset
 from suite.training.device import threads
 from suite.training.gradient_loop import GradientRun, differentiable, epochs, recommendations
 from suite.training.recipe import resolve
-from suite.training.trainer import Trainer, subset
+from suite.training.trainer import Trainer
 from suite.types import BadInput, Cost, Ends, Evaluation, Proxy, Trial, Unsupported
 
 NB201, CELLS = SPACES["nas_bench_201"], SPACES["darts"]
@@ -99,7 +101,7 @@ def test_the_score_is_the_mixtures_on_the_held_out_images(whole, digits):
     search, found, _ = whole
     supernet = search.learner.supernet.eval()
     trainer = Trainer(NB201, digits, resolve(RECIPE), device="cpu", threads=1, judge=False, checkpoints=whole[2])
-    x = trainer.augmentation(TINY).normalise(digits.valid_images)
+    x = trainer.opened(supernet, TINY, 0).look("valid", slice(None)).inputs
     with torch.no_grad():
         for name, network in (("val_error", supernet.mix(search.weights())), ("child_error", None)):
             network = network or supernet.path(search.derive())
@@ -111,7 +113,7 @@ def test_the_score_is_the_mixtures_on_the_held_out_images(whole, digits):
 def test_images_of_weights_and_logits_are_apart_or_the_same(bilevel, digits, tmp_path):
     class Watched(DARTS):
         def step(self, train, held):
-            used.append((train.labels, held().labels, held() is held(), held() is train))
+            used.append((train.targets, held().targets, held() is held(), held() is train))
             return super().step(train, held)
 
     used: list = []
@@ -131,13 +133,21 @@ def test_images_of_weights_and_logits_are_apart_or_the_same(bilevel, digits, tmp
 def test_batches_of_logits_are_drawn_from_their_half_anew_in_every_step(digits, tmp_path):
     trainer = Trainer(NB201, digits, resolve(RECIPE), device="cpu", threads=1, judge=False, checkpoints=tmp_path)
     search = GradientRun(searcher(), trainer, TINY, seed=0)
-    assert not set(search.weights_places.tolist()) & set(search.logits_places.tolist())
-    stream = search.at_random(0, steps=40)
-    drawn = stream.order.split(32)
+    session = search.session
+    weights, held = halves(session.task.groups, session.places, 0)
+    assert session.half_of("weights").tolist() == weights.tolist()
+    assert not set(weights.tolist()) & set(held.tolist())
+
+    def order(epoch):
+        session.held(epoch, 0)
+        return session.streams["held"][1].order
+
+    drawn = order(0).split(32)
     assert all(len(set(batch.tolist())) == 32 for batch in drawn)  # without replacement in a batch
-    assert len(set(stream.order.tolist())) == len(search.logits_places)  # with replacement across batches
+    assert set(order(0).tolist()) <= set(held.tolist())
+    assert len(set(order(0).tolist())) < len(order(0))  # with replacement across batches
     assert not torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(stream.order, search.at_random(1, steps=40).order)
+    assert not torch.equal(order(0), order(1))
 
 
 def test_multiply_adds_are_those_of_every_pass(whole, digits):
@@ -264,6 +274,162 @@ def test_the_global_generators_are_neither_used_nor_moved(whole, digits, tmp_pat
     (first,) = islice(answers(searcher(alpha_first=False), digits, checkpoints=tmp_path, seed=1), 1)
     assert torch.equal(torch.get_rng_state(), before)
     assert told([first]) == told(whole[1][:1])
+
+
+# Another network in the course of a search
+
+
+class Growing(DARTS):
+    """A toy that grows: one cell a stage, from its second epoch on two; its logits stay."""
+
+    grown, keeps = False, True
+
+    def size(self) -> Proxy:
+        return replace(self.proxy, cells=2) if self.grown else self.proxy
+
+    def build(self, ends: Ends, seed: int) -> Supernet:
+        return Supernet(self.space, self.size(), ends=ends, seed=seed, skip_dead_edges=True)
+
+    def epoch(self, number: int) -> None:
+        super().epoch(number)
+        if number == 1:
+            self.before = {name: tensor.clone() for name, tensor in self.learner.supernet.state_dict().items()}
+            self.moments = self.named_moments()
+            self.grown = True
+            ends, size = self.learner.supernet.ends, replace(self.size(), resolution=4)
+            self.learner.replace(self.build(ends, self.learner.seed), keep=self.keeps, proxy=size)
+            self.after = {name: tensor.clone() for name, tensor in self.learner.supernet.state_dict().items()}
+            self.moments_after = self.named_moments()
+
+    def named_moments(self) -> dict[str, torch.Tensor]:
+        names = [name for name, _ in self.learner.supernet.named_parameters()]
+        return {name: moment.clone() for name, moment in zip(names, self.learner.momentum_buffers(), strict=True)}
+
+    def state(self):
+        return super().state() | {"grown": self.grown}
+
+    def load(self, state):
+        super().load(state)
+        self.grown = state["grown"]
+
+
+GROWING = replace(TINY, samples=0.1)
+
+
+@pytest.fixture(scope="module")
+def grown(digits, tmp_path_factory):
+    search = searcher(Growing, proxy=GROWING)
+    return search, list(answers(search, digits, GROWING, checkpoints=tmp_path_factory.mktemp("grown"), seed=1))
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_search_cut_off_before_or_after_a_replacement_goes_on_to_the_same_bit(grown, digits, tmp_path, cut):
+    first = answers(searcher(Growing, proxy=GROWING), digits, GROWING, checkpoints=tmp_path, seed=1)
+    held = list(islice(first, cut))
+    search = searcher(Growing, proxy=GROWING)
+    rest = list(answers(search, digits, GROWING, checkpoints=tmp_path, seed=1, done=cut))
+    assert told([*held, *rest]) == told(grown[1])
+    assert same(search, grown[0])
+    assert (search.learner.supernet.cells, search.learner.proxy.resolution) == (6, 4)
+
+
+def test_a_replacement_keeps_weights_statistics_and_moments_by_name(grown):
+    search, _ = grown
+    before, after, fresh = search.before, search.after, search.build(Ends(1, 10), 1).state_dict()
+    kept = [name for name in before if name in after and before[name].shape == after[name].shape]
+    assert 40 < len(kept) < len(after)
+    for name, tensor in after.items():
+        assert torch.equal(tensor, before[name] if name in kept else fresh[name])
+    for name, moment in search.moments_after.items():
+        assert torch.equal(moment, search.moments[name] if name in kept else torch.zeros_like(moment))
+    assert any(moment.any() for moment in search.moments_after.values())
+
+
+def test_a_replacement_that_keeps_nothing_begins_anew(digits, tmp_path):
+    search = searcher(Growing, proxy=GROWING)
+    search.keeps = False
+    list(islice(answers(search, digits, GROWING, checkpoints=tmp_path, seed=1), 2))
+    fresh = search.build(Ends(1, 10), 1).state_dict()
+    assert all(torch.equal(tensor, fresh[name]) for name, tensor in search.after.items())
+    assert not any(moment.any() for moment in search.moments_after.values())
+    group = search.learner.optimizer.param_groups[0]
+    assert (group["momentum"], group["weight_decay"]) == (0.9, 3e-4)
+
+
+def test_a_replacement_in_the_midst_of_an_epoch_or_of_another_schedule_is_refused(digits, tmp_path):
+    class Hasty(DARTS):
+        def step(self, train, held):
+            self.learner.replace(self.build(Ends(1, 10), 0))
+
+    class Longer(DARTS):
+        def epoch(self, number):
+            self.learner.replace(self.build(Ends(1, 10), 0), proxy=replace(self.proxy, epochs=9))
+
+    with pytest.raises(BadInput, match="step 1 of epoch 1 is under way; a network is replaced between epochs"):
+        list(answers(searcher(Hasty), digits, checkpoints=tmp_path))
+    with pytest.raises(BadInput, match="the proxy changes epochs from 3 to 9; a search keeps its epochs"):
+        list(answers(searcher(Longer), digits, checkpoints=tmp_path))
+
+
+def test_what_is_built_must_be_a_network_of_mixtures(digits, tmp_path):
+    class Plain(DARTS):
+        def build(self, ends, seed):
+            return torch.nn.Linear(2, 2)
+
+    with pytest.raises(BadInput, match=r"Plain.build must return a module with the methods of .*Mixes, not a Linear"):
+        list(answers(searcher(Plain), digits, checkpoints=tmp_path))
+
+
+def test_scores_are_those_of_the_loop_and_are_counted(digits, tmp_path):
+    class Scoring(DARTS):
+        def step(self, train, held):
+            passed = super().step(train, held)
+            before = self.learner.macs
+            found.append((self.learner.score(self.derive()), self.learner.score(self.weights())))
+            counted.append(self.learner.macs - before)
+            return passed
+
+    found: list = []
+    counted: list = []
+    proxy = replace(TINY, epochs=1)
+    plain, search = searcher(), searcher(Scoring)
+    (expected,) = answers(plain, digits, proxy, checkpoints=tmp_path / "plain")
+    (answer,) = answers(search, digits, proxy, checkpoints=tmp_path / "scoring")
+    assert found[-1] == (answer.curve[0]["child_error"], answer.curve[0]["val_error"])
+    supernet = search.learner.supernet
+    mixture, child = supernet.mix(search.weights()).computed_macs(), supernet.path(search.derive()).computed_macs()
+    assert counted[-1] == len(digits.valid_labels) * (mixture + child)
+    assert answer.cost.macs == expected.cost.macs + sum(counted)
+    assert answer.metrics == expected.metrics  # a score moves nothing
+    assert same(search, plain)
+    with pytest.raises(Unsupported, match="one mixture for all held-out images"):
+        search.learner.score(torch.rand(3, 1, *supernet.shape))
+
+
+def test_without_a_loop_there_is_nothing_to_score_on():
+    search = searcher()
+    supernet = search.build(Ends(1, 10), 0)
+    learner = Learner(supernet, torch.optim.SGD(supernet.parameters(), 0.1), seed=0)
+    with pytest.raises(Unsupported, match="no held-out images"):
+        learner.score((0,) * 6)
+
+
+def test_losses_of_each_example_are_given_where_they_are_asked_for():
+    supernet = searcher().build(Ends(1, 10), 0).double().train()
+    learner = Learner(supernet, torch.optim.SGD(supernet.parameters(), 0.1), seed=0)
+    rng = torch.Generator().manual_seed(0)
+    batch = Batch(torch.randn(5, 1, 8, 8, dtype=torch.float64, generator=rng), torch.arange(5))
+    weights = torch.rand(5, 1, 6, 5, dtype=torch.float64, generator=rng).requires_grad_()
+    passed = learner.forward(batch, weights, each=True)
+    expected = torch.stack([
+        torch.nn.functional.cross_entropy(logits[None], label[None])
+        for logits, label in zip(passed.outputs, batch.targets, strict=True)
+    ])  # fmt: skip
+    torch.testing.assert_close(passed.losses, expected)
+    torch.testing.assert_close(passed.loss, expected.mean())
+    (slope,) = torch.autograd.grad(passed.losses[2], weights)
+    assert slope[2].any()
+    assert learner.forward(batch, weights.mean(dim=(0, 1))).losses is None
 
 
 # What goes wrong

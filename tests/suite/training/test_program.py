@@ -51,7 +51,7 @@ def digits():
 
 
 def made(arch, proxy, seed=0):
-    network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=seed, lean=True)
+    network = build(SPACE, arch, proxy, ends=Ends(3, 10), seed=seed, skip_dead_edges=True)
     return network, torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
 

@@ -12,10 +12,11 @@ from suite.data.images import load
 from suite.data.seeding import generator
 from suite.networks import build
 from suite.spaces import SPACES
+from suite.tasks.images import batches, subset
 from suite.training.checkpoints import Checkpoints
 from suite.training.device import pick_device, threads
 from suite.training.recipe import RECIPES, Recipe, resolve
-from suite.training.trainer import Trainer, batches, subset
+from suite.training.trainer import Trainer
 from suite.types import BadInput, Ends, Proxy, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
@@ -181,11 +182,15 @@ def test_normalised_training_images_have_mean_zero_and_deviation_one(digits):
 
 def test_padding_and_cutout_scale_with_the_resolution_and_flips_follow_the_data(digits, tmp_path):
     wide = replace(digits, crop_padding=2, flip=True)
-    made = trainer(wide, tmp_path, Recipe(cutout=0.5)).augmentation(replace(TINY, resolution=16))
+
+    def augmentation(data, recipe, proxy=TINY):
+        return trainer(data, tmp_path, recipe).opened(torch.nn.Identity(), proxy, 0).augmentation
+
+    made = augmentation(wide, Recipe(cutout=0.5), replace(TINY, resolution=16))
     assert (made.padding, made.flip, made.cutout) == (4, True, 8)
-    made = trainer(digits, tmp_path, Recipe()).augmentation(TINY)
+    made = augmentation(digits, Recipe())
     assert (made.padding, made.flip, made.cutout) == (digits.crop_padding, False, 0)
-    made = trainer(wide, tmp_path, PLAIN).augmentation(TINY)
+    made = augmentation(wide, PLAIN)
     assert (made.padding, made.flip) == (0, False)
 
 

@@ -15,6 +15,7 @@ from suite.data.images import load
 from suite.evaluators.recorded import Recorded
 from suite.evaluators.zero_cost import ZeroCostEvaluator
 from suite.networks import build
+from suite.networks.batch import Batch, cross_entropy
 from suite.records.log import Log
 from suite.search import Budget, run
 from suite.spaces import SPACES
@@ -79,7 +80,7 @@ def test_synflow_of_each_layer_is_the_whole_flow():  # Tanaka et al., theorem 1:
     with torch.no_grad():
         convolution, classifier = network[0].weight.abs().double(), network[3].weight.abs().double()
         flow = F.linear(F.conv2d(torch.ones(1, 3, 5, 5).double(), convolution).flatten(1), classifier).sum()
-    assert zero_cost.synflow(network, *minibatch()) == pytest.approx(math.log(2 * flow))
+    assert zero_cost.synflow(network, Batch(*minibatch()), cross_entropy) == pytest.approx(math.log(2 * flow))
 
 
 def test_synflow_sees_no_images_and_no_signs():
@@ -88,7 +89,9 @@ def test_synflow_sees_no_images_and_no_signs():
     with torch.no_grad():
         for parameter in flipped.parameters():
             parameter.neg_()
-    assert zero_cost.synflow(normed(), images, labels) == zero_cost.synflow(flipped, -3 * images, labels)
+    assert zero_cost.synflow(normed(), Batch(images, labels), cross_entropy) == zero_cost.synflow(
+        flipped, Batch(-3 * images, labels), cross_entropy
+    )
 
 
 def test_nwot_is_the_determinant_of_units_less_hamming_distances():
@@ -97,14 +100,14 @@ def test_nwot_is_the_determinant_of_units_less_hamming_distances():
     codes = (network[0](images) > 0).flatten(1).numpy()
     hamming = (codes[:, None] != codes[None]).sum(-1)
     expected = np.linalg.slogdet((codes.shape[1] - hamming).astype(float))[1]
-    assert zero_cost.nwot(network, images, labels) == pytest.approx(expected)
+    assert zero_cost.nwot(network, Batch(images, labels), cross_entropy) == pytest.approx(expected)
 
 
 def test_nwot_leaves_out_relus_that_the_output_does_not_depend_on():
     images, labels = minibatch(side=8)
     with_dead_edge, without = (3, 0, 0, 1, 0, 0), (0, 0, 0, 1, 0, 0)
     scores = [
-        zero_cost.nwot(build(SPACE, arch, TINY, ends=Ends(3, 4), seed=0), images, labels)
+        zero_cost.nwot(build(SPACE, arch, TINY, ends=Ends(3, 4), seed=0), Batch(images, labels), cross_entropy)
         for arch in (with_dead_edge, without)
     ]
     assert scores[0] == scores[1]
@@ -120,7 +123,7 @@ def test_jacov_is_that_of_the_first_version_of_the_paper():
         jacobians.append(image.grad.flatten().numpy())
     eigenvalues = np.linalg.eig(np.corrcoef(jacobians))[0] + 1e-5
     expected = -np.sum(np.log(eigenvalues) + 1 / eigenvalues)
-    assert zero_cost.jacov(network, images, labels) == pytest.approx(expected, rel=1e-4)
+    assert zero_cost.jacov(network, Batch(images, labels), cross_entropy) == pytest.approx(expected, rel=1e-4)
 
 
 def test_grad_norm_is_over_convolutions_and_classifier():
@@ -129,7 +132,7 @@ def test_grad_norm_is_over_convolutions_and_classifier():
     F.cross_entropy(network(images), labels).backward()
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     expected = sum(0.0 if layer.weight.grad is None else float(layer.weight.grad.norm()) for layer in layers)
-    assert zero_cost.grad_norm(normed(), images, labels) == pytest.approx(expected, rel=1e-5)
+    assert zero_cost.grad_norm(normed(), Batch(images, labels), cross_entropy) == pytest.approx(expected, rel=1e-5)
 
 
 def test_snip_is_the_gradient_in_masks_of_the_weights():
@@ -140,7 +143,7 @@ def test_snip_is_the_gradient_in_masks_of_the_weights():
     held = {name: masks[name] * weight.detach() for name, weight in masked.items()}
     F.cross_entropy(torch.func.functional_call(network, held, (images,)), labels).backward()
     expected = sum(float(mask.grad.abs().sum()) for mask in masks.values() if mask.grad is not None)
-    assert zero_cost.snip(normed(), images, labels) == pytest.approx(expected, rel=1e-5)
+    assert zero_cost.snip(normed(), Batch(images, labels), cross_entropy) == pytest.approx(expected, rel=1e-5)
 
 
 # The evaluator
