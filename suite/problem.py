@@ -7,9 +7,9 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from suite.data.datasets import DATASETS
 from suite.evaluators.recorded import Recorded, RecordedWorkers
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from suite.training.weights.pool import KnowledgePool
 
 
+Result = TypeVar("Result")
 JUDGE = "/judge"
 """Whose trainings are kept beside those of searches, none of which has this name."""
 
@@ -135,6 +136,10 @@ class Problem(Protocol):
         """The epochs at which a run of `proxy` can be asked; None: any."""
         ...
 
+    def either(self, table: Callable[[Published], Result], training: Callable[[Trained], Result]) -> Result:
+        """Call the function that is for this kind of problem: a study reads columns of a table, and trains networks."""
+        ...
+
 
 class Published:
     """A published table: the search sees validation, the judge the rest."""
@@ -231,6 +236,10 @@ class Published:
     def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
         """What the table holds."""
         return self.searching.stages(proxy)
+
+    def either(self, table: Callable[[Published], Result], training: Callable[[Trained], Result]) -> Result:
+        """Call the function for tables."""
+        return table(self)
 
 
 class Trained:
@@ -373,6 +382,10 @@ class Trained:
     def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
         """Any epoch."""
         return None
+
+    def either(self, table: Callable[[Published], Result], training: Callable[[Trained], Result]) -> Result:
+        """Call the function for trainings."""
+        return training(self)
 
 
 class TrainedThenLookedUp(Trained):

@@ -100,14 +100,16 @@ def conduct(
         Unsupported: The space or table cannot serve a proxy; nothing was trained.
     """
     todo = plan(spec, problem, archs)
-    if isinstance(problem, Published):
+
+    def of_table(problem: Published) -> Study:
         study = looked_up(problem, todo, tuple(archs), tick)
-        if spec.truth == "validation":
-            study = replace(study, judged=study.full.errors, judge="validation")
-    else:
-        assert isinstance(problem, Trained)
+        return replace(study, judged=study.full.errors, judge="validation") if spec.truth == "validation" else study
+
+    def of_training(problem: Trained) -> Study:
         assert log is not None
-        study = trained(spec, problem, todo, tuple(archs), log, tick)
+        return trained(spec, problem, todo, tuple(archs), log, tick)
+
+    study = problem.either(of_table, of_training)
     more = [*baselines(spec, study), *published(spec, study, base)]
     return replace(study, rankings=(*study.rankings, *more))
 
@@ -346,46 +348,68 @@ def quick_score(spec: StudySpec, problem: Problem) -> Quick | None:
     name = spec.architectures.quick
     if name is None:
         return None
-    if name in ("params", "macs") and isinstance(problem, Trained):
-        size = getattr(problem.space, name)
+    by_training = size_formula if name in ("params", "macs") else image_score
+    return problem.either(
+        lambda table: table_column(table, name), lambda training: by_training(training, name, spec.seed0)
+    )
 
-        def of_formula(archs: Sequence[Architecture]) -> list[float]:
-            return [float(size(arch, problem.full, ends=problem.ends)) for arch in archs]
 
-        return of_formula
-    if isinstance(problem, Published):
-        held = dict(problem.searching.answers(problem.full, problem.full.epochs).objectives)
-        if name not in held:
-            raise BadInput(f"architectures: {problem.name} knows no {name}; draw without quick")
-        column = held[name]
+def table_column(problem: Published, name: str) -> Quick:
+    """A score that a table holds of its networks.
 
-        def of_table(archs: Sequence[Architecture]) -> list[float]:
-            rows = problem.table.rows(np.array([problem.space.index(arch) for arch in archs]))
-            return [float(value) for value in column[rows, 0]]
+    Raises:
+        BadInput: It holds none of that name.
+    """
+    held = dict(problem.searching.answers(problem.full, problem.full.epochs).objectives)
+    if name not in held:
+        raise BadInput(f"architectures: {problem.name} knows no {name}; draw without quick")
+    column = held[name]
 
-        return of_table
-    assert isinstance(problem, Trained)
+    def score(archs: Sequence[Architecture]) -> list[float]:
+        rows = problem.table.rows(np.array([problem.space.index(arch) for arch in archs]))
+        return [float(value) for value in column[rows, 0]]
+
+    return score
+
+
+def size_formula(problem: Trained, name: str, seed: int) -> Quick:
+    """Parameters or multiply-adds of networks, by formula."""
+    size = {"params": problem.space.params, "macs": problem.space.macs}[name]
+    return lambda archs: [float(size(arch, problem.full, ends=problem.ends)) for arch in archs]
+
+
+def image_score(problem: Trained, name: str, seed: int) -> Quick:
+    """A zero-cost score of networks, on a batch drawn by the seed."""
     from suite.evaluators.zero_cost import ZeroCostEvaluator
 
     scorer = ZeroCostEvaluator(problem.space, problem.data, score=name, device=problem.part.first_device)
 
-    def of_images(archs: Sequence[Architecture]) -> list[float]:
-        trials = [Trial(arch, problem.full, seed=spec.seed0) for arch in archs]
+    def score(archs: Sequence[Architecture]) -> list[float]:
+        trials = [Trial(arch, problem.full, seed=seed) for arch in archs]
         return [-answer.metrics["zero_cost"] for answer in scorer.evaluate(trials)]
 
-    return of_images
+    return score
 
 
 def price(spec: StudySpec, problem: Problem, archs: Sequence[Architecture]) -> Price:
     """What a study takes: a table's own seconds, or those of one epoch of each kind of network, timed here and now."""
     todo = plan(spec, problem, archs)
-    if isinstance(problem, Published):
-        study = looked_up(problem, todo, tuple(archs), lambda: None)
-        ends = [one for one in study.rankings if one.kind == SCHEDULE]
-        full = len(todo.full_seeds) * float(study.full.device_s.sum())
-        return Price(todo.trainings, full + sum(float(one.device_s.sum()) for one in ends), math.nan,
-                     f"simulated, of {problem.device}")  # fmt: skip
-    assert isinstance(problem, Trained)
+    return problem.either(
+        lambda table: table_price(table, todo, archs), lambda training: timed_price(spec, training, todo, archs)
+    )
+
+
+def table_price(problem: Published, todo: Plan, archs: Sequence[Architecture]) -> Price:
+    """The sum of a table's own seconds."""
+    study = looked_up(problem, todo, tuple(archs), lambda: None)
+    ends = [one for one in study.rankings if one.kind == SCHEDULE]
+    full = len(todo.full_seeds) * float(study.full.device_s.sum())
+    simulated_s = full + sum(float(one.device_s.sum()) for one in ends)
+    return Price(todo.trainings, simulated_s, math.nan, f"simulated, of {problem.device}")
+
+
+def timed_price(spec: StudySpec, problem: Trained, todo: Plan, archs: Sequence[Architecture]) -> Price:
+    """Seconds by the multiply-adds of all trainings and those of one epoch of each kind of network, timed now."""
     images, valid = len(problem.data.train_labels), len(problem.data.valid_labels)
     test = len(problem.data.test_labels)
     probe = [archs[i * len(archs) // PROBES] for i in range(min(PROBES, len(archs)))]

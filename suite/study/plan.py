@@ -174,8 +174,11 @@ def check(spec: StudySpec, problem: Problem) -> None:
 
         if quick not in SCORES:
             raise BadInput(f"architectures: no quick score {quick!r}: {nearest(quick, ['params', 'macs', *SCORES])}")
-        if isinstance(problem, Published):
+
+        def refuse(table: Published) -> None:
             raise Unsupported(f"architectures: {quick} looks at images, and a table has none; use params or macs")
+
+        problem.either(refuse, lambda training: None)
 
 
 def _check_reference(
@@ -205,8 +208,9 @@ def held(problems: Sequence[Problem]) -> list[Architecture] | None:
     """The networks that all tables hold; None: all of the space."""
     found = None
     for problem in problems:
-        if isinstance(problem, Published) and problem.table.places is not None:
-            mine = [problem.space.at(int(place)) for place in problem.table.places]
+        places = problem.either(lambda table: table.table.places, lambda training: None)
+        if places is not None:
+            mine = [problem.space.at(int(place)) for place in places]
             shared = set(mine)
             found = mine if found is None else [arch for arch in found if arch in shared]
     return found
