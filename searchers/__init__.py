@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
+from searchers.bananas import BANANAS
+from searchers.bayesian_optimisation import BayesianOptimisation
 from searchers.darts import DARTS
 from searchers.econas import EcoNAS
 from searchers.fnas import FNAS
@@ -57,6 +59,8 @@ SEARCHERS: dict[str, Method] = {
     "local_search": LocalSearch,
     "successive_halving": SuccessiveHalving,
     "econas": EcoNAS,
+    "bananas": BANANAS,
+    "bayesian_optimisation": BayesianOptimisation,
     "reinforce": Reinforce,
     "monas": MONAS,
     "mnas": MNAS,

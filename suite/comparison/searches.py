@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import math
 import re
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 from searchers import make, options
 from suite.evaluators.recorded import RecordedWorkers
 from suite.problem import Problem
+from suite.records.environment import cpu
 from suite.records.ledger import Ledger, phase_of
 from suite.records.log import Log
 from suite.resources.sources import FORMULAS, Formulas, Resources, Source, open_source
@@ -87,7 +89,15 @@ class Audited:
 
     def __init__(self, searcher: Searcher, ledger: Ledger, full: Proxy) -> None:
         self.searcher, self.ledger, self.full = searcher, ledger, full
-        self.ask = searcher.ask
+        self.fits = "predictor" in getattr(searcher, "needs", ())
+
+    def ask(self) -> list[Trial]:
+        """Ask on; the seconds of a searcher that fits predictors are entered beside those that are charged."""
+        began = time.perf_counter()
+        trials = self.searcher.ask()
+        if self.fits:
+            self.ledger.add("predictor", Cost(time.perf_counter() - began, cpu(), None, math.nan))
+        return trials
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Enter, then tell."""

@@ -25,7 +25,10 @@ Row: TypeAlias = Mapping[str, object]
 SPEC = "spec.resolved.toml"
 ENVIRONMENT = "environment.json"
 TRIALS = "trials.jsonl"
-RESULTS = (TRIALS, "leaderboard.csv", "winners.csv", "anytime.csv", "ledger.csv", "consistency.csv", "scores.csv")
+RESULTS = (
+    TRIALS, "leaderboard.csv", "winners.csv", "anytime.csv", "ledger.csv", "consistency.csv", "scores.csv",
+    "predictors.csv",
+)  # fmt: skip
 """What belongs to one spec."""
 
 
@@ -134,12 +137,17 @@ class Folder:
 
     def write_csv(self, name: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Write one table: these columns in this order; nan and None are empty, inf is inf, ten digits."""
-        text = io.StringIO(newline="")
-        table = csv.DictWriter(text, columns, lineterminator="\n")
-        table.writeheader()
-        for row in rows:
-            table.writerow({name: cell(value) for name, value in row.items()})
-        self.write(name, text.getvalue())
+        self.write(name, csv_text(columns, rows))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Row]) -> str:
+    """One table as text: these columns in this order; nan and None are empty, inf is inf, ten digits."""
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, columns, lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        table.writerow({name: cell(value) for name, value in row.items()})
+    return text.getvalue()
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -9,8 +9,9 @@ from suite.types import Cost, KendallError, Proxy, Trial
 
 CHARGED = ("search", "proxy", "full training")
 """What a searcher pays for: its own training (supernets, controllers), candidates under a proxy, candidates in full."""
-PHASES = (*CHARGED, "predicted", "measuring", "judging")
-"""And beside it: rewards that a model gave for nothing, latency and energy of candidates, the judge's training."""
+PHASES = (*CHARGED, "predicted", "predictor", "measuring", "judging")
+"""And beside it: rewards that a model gave for nothing, the fitting of predictors on this machine, latency and energy
+of candidates, the judge's training."""
 DAY_S = 86_400.0
 
 

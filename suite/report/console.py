@@ -58,6 +58,49 @@ def consistency_table(frame: pd.DataFrame) -> Tables:
     return Tables(lambda wide: [_study(study, wide) for study in found])
 
 
+def predictors_table(frame: pd.DataFrame) -> Tables:
+    """Studies of predictors for a rich console, one a data set, twins kept.
+
+    Args:
+        frame: The columns of predictors_summary.csv.
+    """
+    found = [rows for _, rows in frame[frame["twins"] == "kept"].groupby("dataset", sort=False)]
+    return Tables(lambda wide: [_predictors(rows, wide) for rows in found])
+
+
+def _predictors(rows: pd.DataFrame, wide: bool) -> Table:
+    from rich.text import Text
+
+    first = rows.iloc[0]
+    under = f"all networks that were not learnt from, mean and 95 % interval over {first['splits']} splits"
+    table = _table((str(first["dataset"]),), under, "")
+    table.add_column("predictor", overflow="fold")
+    if wide:
+        table.add_column("encoding", overflow="fold")
+    table.add_column("learnt from", justify="right")
+    table.add_column("tau [95 %]", justify="right", no_wrap=True)
+    table.add_column("top 10 %", justify="right")
+    table.add_column("covered", justify="right")
+    table.add_column("width", justify="right")
+    if wide:
+        table.add_column("fit", justify="right", no_wrap=True)
+        table.add_column("predict", justify="right", no_wrap=True)
+    for row in rows.to_dict("records"):
+        style = "bold" if str(row["default"]).lower() == "true" else ""
+        encoding = "" if row["encoding"] != row["encoding"] else str(row["encoding"])
+        table.add_row(
+            Text(str(row["predictor"]), style),
+            *((encoding,) if wide else ()),
+            words.count(row["n"]) if row["n"] else "",
+            Text(words.interval(row["tau"], row["tau_low"], row["tau_high"], 3), style),
+            words.number(row["tau_top10"], 3),
+            words.number(100 * row["coverage90"], 1),
+            words.number(row["width90"]),
+            *((words.duration(row["fit_s"]), words.duration(row["predict_s"])) if wide else ()),
+        )
+    return table
+
+
 def _leaderboard(board: Leaderboard, wide: bool) -> Table:
     from rich.text import Text
 

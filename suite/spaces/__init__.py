@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from suite.spaces.accel_nasbench import AccelNASBench
 from suite.spaces.alexnet import AlexNet
 from suite.spaces.base import SearchSpace
 from suite.spaces.condensenet import CondenseNet
@@ -27,6 +28,7 @@ SPACES: dict[str, SearchSpace] = {
         CondenseNet(),
         NATSBenchSize(),
         NASBenchMacro(),
+        AccelNASBench(),
     )
 }
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import ge, mul
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from suite.types import CIFAR10_ENDS, Architecture, BadInput, Ends, Proxy, Unsupported
 
@@ -32,6 +33,10 @@ class SearchSpace(ABC):
     """Its own depth, where `Proxy.cells` may ask for another."""
     paper: str
     """Where the space comes from."""
+    operations: tuple[str, ...] = ()
+    """Operations on the edges of its cells, in the order of `adjacency`; empty: its networks are chains of layers."""
+    inputs: int = 1
+    """Inputs of a cell: the first nodes of `adjacency`."""
 
     def __repr__(self) -> str:
         return self.name
@@ -153,6 +158,26 @@ class SearchSpace(ABC):
     def canonical(self, proxy: Proxy) -> Proxy:
         """The same proxy as tables and logs write it: the space's own depth is None."""
         return replace(proxy, cells=None) if proxy.cells is not None and proxy.cells == self.cells else proxy
+
+    def simplified(self, arch: Architecture) -> Architecture:
+        """The same network without what changes nothing: decisions with no effect are set to their first option."""
+        self.check(arch)
+        return arch
+
+    def isomorphism(self, arch: Architecture) -> Hashable:
+        """The class of `arch`: architectures of one class are the same network, written in different ways."""
+        return self.simplified(arch)
+
+    def adjacency(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float32]:
+        """The cells as graphs, nodes in topological order, inputs first, the output last.
+
+        Returns:
+            Number of edges from one node to another with one operation, shape (n, cells, nodes, nodes, operations).
+
+        Raises:
+            Unsupported: The networks of the space are chains of layers.
+        """
+        raise Unsupported(f"{self.name}: its networks are chains without paths; encode them as one_hot")
 
     @abstractmethod
     def text(self, arch: Architecture) -> str:

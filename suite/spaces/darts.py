@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import ast
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, combinations
+from itertools import accumulate, combinations, permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -175,6 +175,33 @@ class Genotype:
         except (ValueError, TypeError, RecursionError, MemoryError):
             raise wrong from None
 
+    def live(self, kind: str) -> tuple[Edge, ...]:
+        """The operations of "normal" or "reduce" on a path from an input to the output; never `none`."""
+        there = [edge for edge in self.edges(kind) if edge.operation != "none"]
+        reached, needed = set(range(INPUTS)), set(self.concat(kind))
+        for edge in there:  # by their ends
+            if edge.start in reached:
+                reached.add(edge.end)
+        for edge in reversed(there):
+            if edge.end in needed:
+                needed.add(edge.start)
+        return tuple(edge for edge in there if edge.start in reached and edge.end in needed)
+
+    def isomorphism(self) -> tuple[Hashable, Hashable]:
+        """The same for two networks that differ in the order of nodes, of a node's inputs, or in dead operations."""
+        return self._least("normal"), self._least("reduce")
+
+    def _least(self, kind: str) -> Hashable:
+        """The least way to number the nodes of a cell."""
+        live, concat = self.live(kind), self.concat(kind)
+        ways = []
+        for order in permutations(range(INPUTS, STATES)):
+            number = {**{state: state for state in range(INPUTS)}, **dict(zip(order, ALL_NODES, strict=True))}
+            if all(number[edge.start] < number[edge.end] for edge in live):
+                edges = sorted((number[edge.end], number[edge.start], edge.operation) for edge in live)
+                ways.append((tuple(sorted(number[state] for state in concat)), tuple(edges)))
+        return min(ways)
+
     def places(self, *, channels: int, cells: int, side: int) -> list[Place]:
         """The cells of the network."""
         return places((len(self.normal_concat), len(self.reduce_concat)), channels=channels, cells=cells, side=side)
@@ -294,6 +321,8 @@ class _Cells(SearchSpace):
 
     full = Proxy(epochs=600, channels=36, resolution=32)
     cells: int = 20
+    operations = (*OPERATIONS[1:], "output")
+    inputs = INPUTS
 
     @abstractmethod
     def genotype(self, arch: Architecture) -> Genotype:
@@ -302,6 +331,25 @@ class _Cells(SearchSpace):
     @abstractmethod
     def chosen(self, genotype: Genotype) -> Architecture:
         """The architecture of cells; BadInput if they are not of this space."""
+
+    def isomorphism(self, arch: Architecture) -> Hashable:
+        """The cells up to the order of nodes and inputs, and without operations that reach no output."""
+        return self.genotype(arch).isomorphism()
+
+    def adjacency(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float32]:
+        """Two cells of six states and an output, shape (n, 2, 7, 7, 8); `output` leads from the states put together.
+
+        Operations on no path from input to output are no edges.
+        """
+        edges = np.zeros((len(archs), len(CELLS), STATES + 1, STATES + 1, len(self.operations)), dtype=np.float32)
+        number = {operation: place for place, operation in enumerate(self.operations)}
+        for row, arch in enumerate(archs):
+            genotype = self.genotype(arch)
+            for cell, kind in enumerate(CELLS):
+                for edge in genotype.live(kind):
+                    edges[row, cell, edge.start, edge.end, number[edge.operation]] += 1
+                edges[row, cell, list(genotype.concat(kind)), STATES, number["output"]] = 1
+        return edges
 
     def text(self, arch: Architecture) -> str:
         """DARTS's notation of a genotype."""

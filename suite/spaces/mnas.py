@@ -11,7 +11,7 @@ ours: docs/mnas-space.md says which and why.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
@@ -273,6 +273,14 @@ class MNAS(SearchSpace):
     levels = tuple(slice(len(DECISIONS) * block, len(DECISIONS) * (block + 1)) for block in range(len(DEPTHS)))
     full = Proxy(epochs=200, channels=WIDTH, resolution=32)
     paper = "Tan et al., CVPR 2019, arXiv:1807.11626"
+
+    def isomorphism(self, arch: Architecture) -> Hashable:
+        """The layers as they are built: skips that have no place are none."""
+        encoding = self.encoding(arch)
+        return tuple(
+            (block.kernel, block.expansion, block.se, tuple(layers))
+            for block, layers in zip(encoding.blocks, encoding.layers(), strict=True)
+        )
 
     def encoding(self, arch: Architecture) -> Encoding:
         """The network of an architecture, its filters as at full width."""

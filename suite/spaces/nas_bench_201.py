@@ -9,6 +9,11 @@ three stages of N cells with C, 2C and 4C channels, a residual block that halves
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
 from suite.spaces.base import SearchSpace
 from suite.types import CIFAR10_ENDS, Architecture, BadInput, Ends, Proxy
 
@@ -37,6 +42,7 @@ class NASBench201(SearchSpace):
     full = Proxy(epochs=200, channels=16, resolution=32)
     cells = 5
     paper = "Dong & Yang, ICLR 2020, arXiv:2001.00326"
+    operations = OPERATIONS[1:]
 
     def text(self, arch: Architecture) -> str:
         """The benchmark's cell string, nodes joined by +."""
@@ -62,6 +68,48 @@ class NASBench201(SearchSpace):
                     raise BadInput(f"{self.name}: no operation {operation!r}; there are {', '.join(OPERATIONS)}")
                 arch.append(OPERATIONS.index(operation))
         return tuple(arch)
+
+    def simplified(self, arch: Architecture) -> Architecture:
+        """The cell with `none` on every edge that lies on no path from input to output; 9,445 cells stay as they are.
+
+        >>> NASBench201().simplified((0, 3, 3, 0, 0, 2))        # node 1 has no input, so its edge to node 2 goes
+        (0, 3, 0, 0, 0, 2)
+        """
+        self.check(arch)
+        reached, needed = {0}, {NODES - 1}
+        for option, (start, end) in zip(arch, EDGES, strict=True):
+            if option and start in reached:
+                reached.add(end)
+        for option, (start, end) in zip(reversed(arch), reversed(EDGES), strict=True):
+            if option and end in needed:
+                needed.add(start)
+        return tuple(
+            option if start in reached and end in needed else 0
+            for option, (start, end) in zip(arch, EDGES, strict=True)
+        )
+
+    def isomorphism(self, arch: Architecture) -> Hashable:
+        """The cell as an expression: zeros dropped, skips folded into sums, sums unordered; 4,930 classes.
+
+        An operation whose result is used twice and one that is there twice make the same expression, as in the
+        benchmark's own rule.
+        """
+        terms: list[tuple[str, ...]] = [("x",), *[()] * (NODES - 1)]
+        for option, (start, end) in zip(self.simplified(arch), EDGES, strict=True):
+            if OPERATIONS[option] == "skip_connect":
+                terms[end] = (*terms[end], *terms[start])
+            elif option and terms[start]:
+                terms[end] = (*terms[end], f"{option}({'+'.join(sorted(terms[start]))})")
+        return "+".join(sorted(terms[-1]))
+
+    def adjacency(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float32]:
+        """One cell of four nodes, shape (n, 1, 4, 4, 4); `none` is no edge."""
+        options = np.asarray(archs, dtype=np.int64).reshape(-1, len(EDGES))  # (n, edges)
+        edges = np.zeros((len(options), 1, NODES, NODES, len(self.operations)), dtype=np.float32)
+        for place, (start, end) in enumerate(EDGES):
+            for operation in range(len(self.operations)):
+                edges[:, 0, start, end, operation] = options[:, place] == operation + 1
+        return edges
 
     def unique_string(self, arch: Architecture) -> str:
         """The benchmark's own rule of isomorphism: zeros marked, skips folded, sums unordered; 6,466 strings.

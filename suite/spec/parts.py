@@ -114,7 +114,15 @@ class LivePart(Part):
         return self.device if isinstance(self.device, str) else self.device[0]
 
 
-EvaluatorPart = Annotated[TablePart | LivePart, Field(discriminator="kind")]
+class SurrogatePart(Part):
+    """Answers predicted by a surrogate benchmark."""
+
+    kind: Literal["surrogate"]
+    file: str
+    """What `kendall surrogate fit` wrote."""
+
+
+EvaluatorPart = Annotated[TablePart | LivePart | SurrogatePart, Field(discriminator="kind")]
 
 
 class BudgetPart(Part):
@@ -133,6 +141,24 @@ class BudgetPart(Part):
     def budget(self) -> Budget:
         """As the loop's type."""
         return Budget(float("inf") if self.device_s is None else self.device_s, self.evaluations)
+
+
+Name = Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
+class WholeSpec(Part):
+    """A spec as a whole: its values with all defaults, and a short name for them."""
+
+    def resolved(self) -> JSON:
+        """All values, defaults included, as TOML has them."""
+        values: JSON = without_none(self.model_dump(mode="json"))
+        return values
+
+    @property
+    def short_hash(self) -> str:
+        """Eight digits that differ between specs."""
+        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()[:8]
 
 
 class GoalPart(Part):
@@ -194,16 +220,16 @@ class ChoicePart(Part):
         return grid(name, self.low, self.high, steps=self.steps, scale=self.scale, when=when)
 
 
-class Common(Part):
+class Common(WholeSpec):
     """What runs and studies share."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    name: Name
     space: str
     datasets: list[str] = Field(min_length=1)
     evaluator: EvaluatorPart
     full: ProxyPart = ProxyPart()
     """The full setting that judges."""
-    seed0: int = Field(default=0, ge=0, le=MAX_SEED)
+    seed0: Seed = 0
     """The first seed; the others follow it."""
     joint: dict[str, ChoicePart] | None = None
     """Decisions on training beside those of the space: a key of the recipe = its values; None: the recipe is fixed."""
@@ -250,16 +276,6 @@ class Common(Part):
         if not self.joint:
             return space
         return Joint(space, [part.choice(name) for name, part in self.joint.items()])
-
-    def resolved(self) -> JSON:
-        """All values, defaults included, as TOML has them."""
-        values: JSON = without_none(self.model_dump(mode="json"))
-        return values
-
-    @property
-    def short_hash(self) -> str:
-        """Eight digits that differ between specs."""
-        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()[:8]
 
 
 class SearcherPart(Part):

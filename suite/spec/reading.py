@@ -19,13 +19,15 @@ from suite.spec.parts import (
     ProxyPart,
     ResourcePart,
     StudyProxyPart,
+    SurrogatePart,
     TablePart,
 )
+from suite.spec.predictors import DataPart, DevicesPart, PredictorPart, PredictorsSpec, TransferPart
 from suite.spec.run import RunSpec
 from suite.spec.study import StudySpec
 from suite.types import JSON, BadInput, nearest
 
-Spec = TypeVar("Spec", RunSpec, StudySpec)
+Spec = TypeVar("Spec", RunSpec, StudySpec, PredictorsSpec)
 
 
 def load(kind: type[Spec], path: Path, settings: Sequence[str] = ()) -> Spec:
@@ -47,7 +49,7 @@ def load(kind: type[Spec], path: Path, settings: Sequence[str] = ()) -> Spec:
 
 def check(kind: type[Spec], content: JSON, source: str) -> Spec:
     """A spec from what TOML held."""
-    for command, only in (("run", "searchers"), ("study", "proxies")):
+    for command, only in (("run", "searchers"), ("study", "proxies"), ("predictors", "predictors")):
         if only in content and only not in kind.model_fields:
             raise BadInput(f"{source}: a spec for `kendall {command}` (it has {only})")
     try:
@@ -100,7 +102,7 @@ def first_problem(kind: type[BaseModel], error: ValidationError) -> str:
         return f"{where}: {fault['ctx']['error']}" if where else str(fault["ctx"]["error"])
     if fault["type"].startswith("union_tag"):
         given = fault.get("ctx", {}).get("tag")
-        return f"{where}.kind must be 'table' or 'live'" + (f", not {given!r}" if given else "")
+        return f"{where}.kind must be 'table', 'live' or 'surrogate'" + (f", not {given!r}" if given else "")
     value = fault.get("input")
     if fault["type"] in ("model_type", "model_attributes_type"):
         return f"{where}: must be a table of keys and values, not {value!r}"
@@ -112,9 +114,11 @@ def first_problem(kind: type[BaseModel], error: ValidationError) -> str:
 def keys_beside(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """The keys that are allowed where an unknown one stood."""
     parts: dict[str, type[BaseModel]] = {
-        "table": TablePart, "live": LivePart, "budget": BudgetPart, "proxy": ProxyPart, "full": ProxyPart,
+        "table": TablePart, "live": LivePart, "surrogate": SurrogatePart, "budget": BudgetPart, "proxy": ProxyPart,
+        "full": ProxyPart,
         "proxies": StudyProxyPart, "architectures": ArchitecturesPart, "levels": LevelsPart, "judge": TablePart,
-        "resources": ResourcePart, "goal": GoalPart, "joint": ChoicePart,
+        "resources": ResourcePart, "goal": GoalPart, "predictors": PredictorPart, "data": DataPart,
+        "devices": DevicesPart, "transfer": TransferPart, "joint": ChoicePart,
     }  # fmt: skip
     model = next((parts[word] for word in reversed(loc[:-1]) if isinstance(word, str) and word in parts), kind)
     return list(model.model_fields)

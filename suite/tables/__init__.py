@@ -82,6 +82,12 @@ TABLES = {
         "nas_bench_macro.parquet",
         "suite.tables.nas_bench_macro",
     ),
+    "accel_nasbench": TableSource(
+        "Accel-NASBench: 5,138 MnasNet-like networks on ImageNet-1k, 16 epochs, one split, one run",
+        "accel_nasbench",
+        "accel_nasbench.parquet",
+        "suite.tables.accel_nasbench",
+    ),
     "hw_nas_bench": TableSource(
         "HW-NAS-Bench: latency on 6 devices, energy on 3, of NAS-Bench-201's networks, three data sets",
         "nas_bench_201",

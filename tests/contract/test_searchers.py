@@ -26,6 +26,8 @@ STAGES = (1, 3, 4, 12)
 LSTM = {"hidden": 8, "embedding": 4}
 SMALL: dict[str, dict[str, object]] = {
     "regularized_evolution": {"population_size": 8, "sample_size": 3},
+    "bananas": {"predictor": "ridge", "candidates": 30},
+    "bayesian_optimisation": {"predictor": "ridge", "encoding": "one_hot", "batch": 5, "candidates": 30},
     "monas": {"lstm": LSTM},
     "mnas": {"lstm": LSTM, "batch": 8},
     "fnas": {"lstm": LSTM, "batch": 8, "uac": {"hidden": 8, "steps": 5, "warm_up": 16}},

@@ -82,7 +82,7 @@ def test_every_command_explains_itself(words, monkeypatch, capsys):
 
 def test_list_names_everything_that_is_registered():
     content = json.loads(kendall("list", "--json").stdout)
-    assert list(content) == ["searchers", "spaces", "tables", "data sets"]
+    assert list(content) == ["searchers", "spaces", "predictors", "tables", "data sets"]
     named = {kind: [entry["name"] for entry in entries] for kind, entries in content.items()}
     assert named["searchers"] == list(available())
     assert named["spaces"] == list(SPACES)

@@ -114,7 +114,7 @@ def test_unknown_seconds_stay_unknown_in_the_sum():
 
 def test_an_unknown_phase_is_refused_with_those_there_are():
     with pytest.raises(
-        ValueError, match="no phase 'training'; there are search, proxy, full training, predicted, meas"
+        ValueError, match="no phase 'training'; there are search, proxy, full training, predicted, pred"
     ):
         Ledger().add("training", Cost(1.0, "CPU"))
 

@@ -32,8 +32,10 @@ from suite.spec.parts import (
     ResourcePart,
     SearcherPart,
     StudyProxyPart,
+    SurrogatePart,
     TablePart,
 )
+from suite.spec.predictors import DataPart, DevicesPart, PredictorPart, PredictorsSpec, TransferPart
 from suite.spec.reading import check, load, put
 from suite.spec.run import RunSpec
 from suite.spec.study import StudySpec
@@ -327,8 +329,14 @@ def test_options_of_a_searcher_are_what_is_neither_name_nor_label():
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_specs_that_ship_are_right_and_take_another_seed0(path):
-    kind = RunSpec if "searchers" in tomllib.loads(path.read_text()) else StudySpec
-    assert load(kind, path, ["seed0=7"]).seed0 == 7
+    assert load(kind_of(tomllib.loads(path.read_text())), path, ["seed0=7"]).seed0 == 7
+
+
+def kind_of(content: dict[str, object]) -> type[RunSpec] | type[StudySpec] | type[PredictorsSpec]:
+    """The command whose spec this is."""
+    if "searchers" in content:
+        return RunSpec
+    return PredictorsSpec if "predictors" in content else StudySpec
 
 
 # docs/specs.md
@@ -337,9 +345,12 @@ def test_the_specs_that_ship_are_right_and_take_another_seed0(path):
 PAGE = ROOT / "docs" / "specs.md"
 MODELS: dict[str, type[BaseModel]] = {
     "Both": Common, "`kendall run`": RunSpec, "`kendall study`": StudySpec, "`[evaluator]`, kind table": TablePart,
-    "`[evaluator]`, kind live": LivePart, "Proxies": ProxyPart, "`[budget]`": BudgetPart, "`[goal]`": GoalPart,
+    "`[evaluator]`, kind live": LivePart, "`[evaluator]`, kind surrogate": SurrogatePart,
+    "Proxies": ProxyPart, "`[budget]`": BudgetPart, "`[goal]`": GoalPart,
     "`[[searchers]]`": SearcherPart, "`[[resources]]`": ResourcePart, "`[architectures]`": ArchitecturesPart,
-    "`[[proxies]]`": StudyProxyPart, "`[levels]`": LevelsPart,
+    "`[[proxies]]`": StudyProxyPart, "`[levels]`": LevelsPart, "`kendall predictors`": PredictorsSpec,
+    "`[[data]]`": DataPart, "`[[predictors]]`": PredictorPart, "`[[devices]]`": DevicesPart,
+    "`[transfer]`": TransferPart,
     "`[joint]`": ChoicePart,
 }  # fmt: skip
 
@@ -380,8 +391,8 @@ def test_the_page_documents_every_key_and_its_default(heading):
 
 
 def test_the_examples_of_the_page_are_right():
-    kinds = [RunSpec if "searchers" in tomllib.loads(text) else StudySpec for text in examples()]
-    assert {RunSpec, StudySpec} == set(kinds)
+    kinds = [kind_of(tomllib.loads(text)) for text in examples()]
+    assert {RunSpec, StudySpec, PredictorsSpec} == set(kinds)
     for kind, text in zip(kinds, examples(), strict=True):
         check(kind, tomllib.loads(text), "docs/specs.md")
 
@@ -417,7 +428,7 @@ def test_each_set_of_the_page_fits_one_of_its_examples(setting):
     for content in map(tomllib.loads, examples()):
         try:
             put(content, setting)
-            check(RunSpec if "searchers" in content else StudySpec, content, "")
+            check(kind_of(content), content, "")
         except BadInput as error:
             refusals.append(str(error))
     assert len(refusals) < len(examples()), refusals
