@@ -832,7 +832,8 @@ def made(
         nothing = torch.empty(0, dtype=torch.uint8)
         images = replace(images, test_images=nothing, test_labels=nothing)
     trainer: Trainer = settings.pop("made_by")(space, images, **settings)
-    trainer.tasks = tasks.setdefault(f"{settings['recipe']} {settings['judge']}", {})  # images resized once
+    trainer.tasks = tasks.setdefault(f"{settings['recipe']} {settings['judge']}", trainer.tasks)  # images resized once
+    trainer.own = trainer.task("")
     if clock is not None:
         share_time(trainer, *clock)
     return trainer

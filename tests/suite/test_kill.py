@@ -163,7 +163,7 @@ def test_a_finished_job_run_again_trains_and_records_nothing(tmp_path, monkeypat
 
     for name in ("epoch", "evaluate"):
         monkeypatch.setattr(Trainer, name, refuse)
-    monkeypatch.setattr("suite.training.gradient_loop.Search.epoch", refuse)
+    monkeypatch.setattr("suite.training.gradient_loop.GradientRun.epoch", refuse)
     monkeypatch.setattr(Log, "append", refuse)
     assert measured(whole(spec, kind, out)) == found
     assert complete_lines(out / "trials.jsonl") == recorded

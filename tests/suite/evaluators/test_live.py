@@ -161,8 +161,9 @@ def test_a_search_never_touches_test_images(live, sealed):
     (answer,) = LiveEvaluator(SPACE, sealed, recipe=RECIPE).evaluate([Trial(GOOD, replace(TINY, epochs=1))])
     assert list(answer.metrics) == ["val_error", "params", "macs"]
     assert not any("test" in name for entry in answer.curve for name in entry)
-    with pytest.raises(AssertionError, match="test data touched"):
-        LiveEvaluator(SPACE, sealed, recipe=RECIPE, view="judge")
+    judge = LiveEvaluator(SPACE, sealed, recipe=RECIPE, view="judge")
+    (answer,) = judge.evaluate([Trial(GOOD, replace(TINY, epochs=1))])
+    assert answer.failure == "AssertionError: test data touched"
 
 
 def test_a_judge_adds_the_test_error_and_else_agrees_with_the_search(live):
