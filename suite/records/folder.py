@@ -50,7 +50,7 @@ class Folder:
                 undo.callback(self.close)
                 self.lock()
                 if not resume and any(path.iterdir()):
-                    raise BadInput(f"{path}: is not empty; choose another --out, or leave --no-resume away")
+                    raise BadInput(f"{path}: is not empty; choose another --out, or remove --no-resume")
                 self.begin(spec)
             except OSError as error:
                 raise unwritable(path, error) from None

@@ -389,7 +389,7 @@ class StudyProxyPart(Part):
     def one_notation(self) -> Self:
         """Either EcoNAS's notation or values."""
         if self.econas is not None and (self.epochs or self.channels or self.resolution or self.samples != [1.0]):
-            raise ValueError("econas already says epochs, channels, resolution and samples; leave these away")
+            raise ValueError("econas already says epochs, channels, resolution and samples; remove these keys")
         return self
 
     @field_serializer("epochs", "channels", "resolution", "samples", "cells", "econas")

@@ -63,7 +63,7 @@ def runs(spec: StudySpec, problem: Problem) -> tuple[Schedule, ...]:
     """The schedules that a study's proxies need, each once, cheapest first.
 
     Raises:
-        BadInput: A proxy is there twice, or dearer than full training; a stage is beyond every schedule.
+        BadInput: A proxy is there twice, or costs more than full training; a stage is beyond every schedule.
         Unsupported: The space, data or table have no such proxy or stage.
     """
     found: dict[Proxy, Schedule] = {}
@@ -82,10 +82,10 @@ def runs(spec: StudySpec, problem: Problem) -> tuple[Schedule, ...]:
             for stage in run.stages:
                 if there is not None and stage not in there:
                     raise Unsupported(f"{problem.name}: {proxy} was not read at {stage}; there are {shortened(there)}")
-            dearer = relative_cost(proxy, problem)
-            if dearer > 1.001:
+            ratio = relative_cost(proxy, problem)
+            if ratio > 1.001:
                 raise BadInput(
-                    f"proxies: {proxy} costs {dearer:.3g} times the full setting ({problem.full}); a proxy has to be "
+                    f"proxies: {proxy} costs {ratio:.3g} times the full setting ({problem.full}); a proxy has to be "
                     "cheaper: reduce it, or write a larger [full]"
                 )
     return tuple(sorted(found.values(), key=lambda run: relative_cost(run.proxy, problem)))
@@ -232,9 +232,9 @@ class Price:
 
     trainings: int
     device_s: float
-    """Estimated device seconds; nan if nobody knows them."""
+    """Estimated device seconds; nan if unknown."""
     macs: float
-    """Estimated multiply-adds; nan if nobody knows them."""
+    """Estimated multiply-adds; nan if unknown."""
     how: str
     """Where the seconds are from."""
 

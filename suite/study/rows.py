@@ -182,7 +182,7 @@ def note(one: Ranking, study: Study, group: MeasuredGroup) -> str:
         said.append(f"{missing} networks have no such score")
     device_s, full_s = mean_cost(one.device_s), mean_cost(study.full.device_s)
     if device_s > full_s > 0:
-        said.append(f"dearer than full training here: {device_s:.3g} s against {full_s:.3g} s")
+        said.append(f"costs more than full training here: {device_s:.3g} s against {full_s:.3g} s")
     return "; ".join(said)
 
 

@@ -103,7 +103,7 @@ def device_name(device: torch.device, threads: int) -> str:
 def device_clock(device: torch.device, threads: int) -> Callable[[], float]:
     """The clock of device seconds: wall time on a GPU; on a CPU, time that its cores worked for this process.
 
-    So other work on the same cores does not make a training dearer; on an idle machine the two are the same.
+    So other work on the same cores does not raise the cost of a training; on an idle machine the two are the same.
     """
     if device.type == "cpu":
         return lambda: time.process_time() / threads

@@ -112,7 +112,7 @@ def test_a_damaged_environment_is_refused(tmp_path, damage):
 
 def test_without_resume_a_folder_in_use_is_refused_and_a_new_one_is_not(tmp_path):
     path = begun(tmp_path / "used")
-    with pytest.raises(BadInput, match="used: is not empty; choose another --out, or leave --no-resume away"):
+    with pytest.raises(BadInput, match="used: is not empty; choose another --out, or remove --no-resume"):
         Folder(path, ONE, resume=False)
     with Folder(tmp_path / "new", ONE, resume=False):
         pass
