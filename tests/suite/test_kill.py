@@ -161,8 +161,8 @@ def test_a_finished_job_run_again_trains_and_records_nothing(tmp_path, monkeypat
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("asked again")
 
-    for name in ("epoch", "evaluate"):
-        monkeypatch.setattr(Trainer, name, refuse)
+    monkeypatch.setattr(Trainer, "epoch", refuse)
+    monkeypatch.setattr("suite.tasks.images.ImageSession.score", refuse)
     monkeypatch.setattr("suite.training.gradient_loop.GradientRun.epoch", refuse)
     monkeypatch.setattr(Log, "append", refuse)
     assert measured(whole(spec, kind, out)) == found

@@ -336,10 +336,10 @@ def test_long_runs_compile_their_augmentation_and_find_the_same(digits, tmp_path
             SPACE, digits, Recipe(batch_size=64, cutout=0.5), device="cpu", threads=1, judge=False, checkpoints=folder
         )
         found = trainer.answer(Trial(GOOD, TINY, epochs=2))
-        return trainer.compiles, told(found)
+        return trainer.own.compiles, told(found)
 
     plain = answer(tmp_path / "one")
-    monkeypatch.setattr("suite.training.trainer.COMPILING_PAYS", 0)
+    monkeypatch.setattr("suite.tasks.images.COMPILING_PAYS", 0)
     compiled = answer(tmp_path / "other")
     assert (plain[0], compiled[0]) == (False, True)
     assert plain[1] == compiled[1]
