@@ -22,7 +22,7 @@ from suite.data.images import load
 from suite.evaluators.live import LiveEvaluator
 from suite.spaces import SPACES
 from suite.statistics.bootstrap import bootstrap
-from suite.training.weights.pool import KnowledgePool
+from suite.training.weights.pool import WeightPool
 from suite.types import Ends, Proxy, Trial
 
 E, BATCH, FILLING, TESTED = 8, 16, 64, 32
@@ -37,7 +37,7 @@ def main(out="results/fnas/pool.csv"):
     archs = [space.sample(rng) for _ in range(FILLING + TESTED)]
     rows, overhead = [], []
     with tempfile.TemporaryDirectory() as folder:
-        pool = KnowledgePool(Path(folder), space, HALF, ends=Ends(1, 10), run="benchmark")
+        pool = WeightPool(Path(folder), space, HALF, ends=Ends(1, 10), run="benchmark")
         live = LiveEvaluator(space, load("digits"), recipe={"batch_size": 64}, device="cpu", pool=pool)
         for start in range(0, FILLING + TESTED, BATCH):
             some = archs[start : start + BATCH]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from suite.evaluators.surrogate import SurrogateEvaluator
     from suite.evaluators.table import TableEvaluator
     from suite.records.log import Log
-    from suite.training.weights.pool import KnowledgePool
+    from suite.training.weights.pool import WeightPool
 
 
 LISTED = 100_000
@@ -78,7 +78,7 @@ class Problem(Protocol):
         """Whether weights of blocks can go from one network to another."""
         ...
 
-    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
+    def search_view(self, run: str = "", *, pool: WeightPool | None = None) -> Evaluator:
         """A fresh evaluator without any test metric, for the search of this name.
 
         Args:
@@ -88,7 +88,7 @@ class Problem(Protocol):
         ...
 
     def workers(
-        self, run: str, log: Log, *, seed: int, in_flight: int, resources: Resources | None, pool: KnowledgePool | None
+        self, run: str, log: Log, *, seed: int, in_flight: int, resources: Resources | None, pool: WeightPool | None
     ) -> Workers:
         """Fresh workers without any test metric, for the search of this name: from the log first, then new ones.
 
@@ -158,7 +158,7 @@ class AnswersAtOnce:
     dataset: str
     name: str
 
-    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
+    def search_view(self, run: str = "", *, pool: WeightPool | None = None) -> Evaluator:
         """A fresh evaluator for the search."""
         raise NotImplementedError
 
@@ -172,7 +172,7 @@ class AnswersAtOnce:
         return False
 
     def workers(
-        self, run: str, log: Log, *, seed: int, in_flight: int, resources: Resources | None, pool: KnowledgePool | None
+        self, run: str, log: Log, *, seed: int, in_flight: int, resources: Resources | None, pool: WeightPool | None
     ) -> Workers:
         """Simulated ones; answers are in the log in the order in which they are asked."""
         view = self.search_view(run)
@@ -230,7 +230,7 @@ class Published(AnswersAtOnce):
         """Some benchmarks were published without."""
         return any(math.isfinite(s) for s in self.searching.answers(proxy, proxy.epochs).device_s.flat)
 
-    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
+    def search_view(self, run: str = "", *, pool: WeightPool | None = None) -> Evaluator:
         """Validation answers, with their simulated cost."""
         return self.view(self.table, self.dataset, view="search", full=self.full)
 
@@ -322,12 +322,12 @@ class Trained:
 
         return self.space.name in BLOCKS
 
-    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> LiveEvaluator:
+    def search_view(self, run: str = "", *, pool: WeightPool | None = None) -> LiveEvaluator:
         """Trainings, scored on the validation split; stages are kept until the search is over."""
         return self.evaluator("search", self.stage_folder(run), pool, self.judging)
 
     def workers(
-        self, run: str, log: Log, *, seed: int, in_flight: int, resources: Resources | None, pool: KnowledgePool | None
+        self, run: str, log: Log, *, seed: int, in_flight: int, resources: Resources | None, pool: WeightPool | None
     ) -> Workers:
         """Trainings on the processes that all searches of this problem share; the log has their order of completion."""
         workers: Workers = self.search_view(run, pool=pool).workers()
@@ -389,7 +389,7 @@ class Trained:
         return self.checkpoints and self.checkpoints / self.dataset / re.sub(r"[^\w.-]+", "_", run)
 
     def evaluator(
-        self, view: Literal["search", "judge"], checkpoints: Path | None, pool: KnowledgePool | None = None,
+        self, view: Literal["search", "judge"], checkpoints: Path | None, pool: WeightPool | None = None,
         beside: LiveEvaluator | None = None,
     ) -> LiveEvaluator:  # fmt: skip
         """Trainings under the recipe of the spec."""
@@ -489,7 +489,7 @@ class Predicted(AnswersAtOnce):
         """Where the table that it was fitted on did."""
         return self.benchmark.cost is not None
 
-    def search_view(self, run: str = "", *, pool: KnowledgePool | None = None) -> Evaluator:
+    def search_view(self, run: str = "", *, pool: WeightPool | None = None) -> Evaluator:
         """Draws, with their predicted cost."""
         return self.view(self.benchmark, view="search")
 

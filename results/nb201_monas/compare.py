@@ -24,7 +24,7 @@ from searchers.monas import MONAS
 from suite.evaluators.table import TableEvaluator
 from suite.pareto import normalised_hypervolume, reference_point
 from suite.resources.beside import WithResources
-from suite.resources.sources import Formulas, Looked, Resources
+from suite.resources.sources import Formulas, LookedUp, Resources
 from suite.search import Budget, run
 from suite.tables import open_resources, open_table
 from suite.types import Evaluation, Searcher, Trial
@@ -60,7 +60,7 @@ class Bench:
         self.table = open_table("nas_bench_201_parquet", nb201)
         self.space = self.table.space
         held = open_resources("hw_nas_bench", hw)
-        self.resources = Resources(self.space, [Looked(held, DATASET, DEVICE), Formulas(self.space)])
+        self.resources = Resources(self.space, [LookedUp(held, DATASET, DEVICE), Formulas(self.space)])
         self.judge = TableEvaluator(self.table, DATASET, view="judge")
         self.proxy = next(proxy for proxy in self.judge_free().proxies() if proxy.epochs == EPOCHS)
         self.calibration = self.resources.calibrate(self.proxy)

@@ -187,7 +187,7 @@ class Comparison:
         known, problem = options(part.name), self.problem
         if not {"pool", "stores"} & set(known):
             return {}
-        from suite.records.samples import Stores
+        from suite.records.samples import SampleDatabase
 
         name, proxy = f"{part.row}/{seed}", self.proxy(part)
         own = self.out / STORES / problem.dataset / re.sub(r"[^\w.-]+", "_", name)
@@ -195,11 +195,11 @@ class Comparison:
         run = f"{self.spec.name} {self.spec.short_hash} {problem.dataset} {name}"
         offered: dict[str, Any] = {}
         if "stores" in known:
-            offered["stores"] = Stores(folder, problem.space, problem.dataset, run=run)
+            offered["stores"] = SampleDatabase(folder, problem.space, problem.dataset, run=run)
         if "pool" in known and part.options.get("akp", True) and problem.trains_blocks:
-            from suite.training.weights.pool import KnowledgePool
+            from suite.training.weights.pool import WeightPool
 
-            offered["pool"] = KnowledgePool(folder / "pool", problem.space, proxy, run=run, ends=problem.ends)
+            offered["pool"] = WeightPool(folder / "pool", problem.space, proxy, run=run, ends=problem.ends)
         return offered
 
     def outcome(self, part: SearcherPart, seed: int, log: Log) -> Turns[Outcome]:

@@ -14,7 +14,7 @@ from suite.data.images import ImageData
 from suite.spaces import SearchSpace
 from suite.training.recipe import Recipe, resolve
 from suite.training.trainer import Trainer
-from suite.training.weights.pool import KnowledgePool
+from suite.training.weights.pool import WeightPool
 from suite.types import BadInput, Cost, Evaluation, Proxy, Trial
 from suite.workers import load as load_kind
 from suite.workers.base import Place, TrainingWorkers
@@ -70,7 +70,7 @@ class LiveEvaluator:
         threads: int | None = None,
         workers: int | None = 1,
         full: Proxy | None = None,
-        pool: KnowledgePool | None = None,
+        pool: WeightPool | None = None,
         deterministic: bool = False,
         kind: str | Callable[[Trainer, Sequence[Place]], TrainingWorkers] | None = None,
         beside: LiveEvaluator | None = None,

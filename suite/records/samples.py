@@ -23,7 +23,7 @@ Sample: TypeAlias = tuple[Architecture, Mapping[str, float], float]
 """Architecture, metrics, and the log probability with which its policy drew it."""
 
 
-class Stores:
+class SampleDatabase:
     """The sample database of a folder, as one search sees it.
 
     Args:

@@ -113,7 +113,7 @@ class Formulas(Unmeasured):
         return [{"metric": name, "unit": FORMULAS[name], **how} for name in self.names]
 
 
-class Looked(Unmeasured):
+class LookedUp(Unmeasured):
     """One device's columns of a table, whatever the proxy: of the network that the publisher measured, in full size.
 
     Args:
@@ -542,7 +542,7 @@ def open_source(
             if needed not in given:
                 raise BadInput(f"resources: a table needs {needed}")
         table = open_resources(given["table"], given.get("file"), base)
-        return Looked(
+        return LookedUp(
             table, given.get("dataset", dataset), given["device"], given.get("metrics"),
             label=given.get("label", ""), space=space,
         )  # fmt: skip

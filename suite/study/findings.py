@@ -81,7 +81,7 @@ class Findings:
         consistency = list(consistency_rows(study, self.spec, self.command, measured))
         self.rows["consistency.csv"] += consistency
         self.scores.append(score_frame(study))
-        One(study, self.spec, measured, consistency, self.rows).ask()
+        DataSetFindings(study, self.spec, measured, consistency, self.rows).ask()
         ranked = {one.name: one.errors[0] for one in study.rankings if rankable(one)}
         if ranked and rankable(study.full):
             archs = tuple(map(study.problem.space.text, study.archs))
@@ -149,7 +149,7 @@ TABLES: tuple[tuple[str, Sequence[str]], ...] = (
 )  # fmt: skip
 
 
-class One:
+class DataSetFindings:
     """The questions on one data set."""
 
     def __init__(

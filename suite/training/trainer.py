@@ -40,7 +40,7 @@ from suite.training.device import (
 )
 from suite.training.recipe import Recipe, check_keys, recipe_of
 from suite.training.steps import CompiledStepper, Stepper, TorchStepper
-from suite.training.weights.pool import KnowledgePool
+from suite.training.weights.pool import WeightPool
 from suite.types import POOL, BadInput, Cost, Ends, Evaluation, KendallError, Proxy, Trial, Unsupported, refuse_origin
 
 NOTE_S = 2.0
@@ -104,7 +104,7 @@ class Trainer:
         threads: int,
         judge: bool,
         checkpoints: Path,
-        pool: KnowledgePool | None = None,
+        pool: WeightPool | None = None,
         deterministic: bool = False,
     ) -> None:
         self.space, self.recipe, self.threads, self.judge = space, recipe, threads, judge

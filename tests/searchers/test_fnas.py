@@ -14,7 +14,7 @@ from searchers.fnas import FNAS, Buffer, Prediction, calibration
 from searchers.mnas import MNAS
 from searchers.parts.critic import Critic
 from searchers.parts.ppo import normalised
-from suite.records.samples import Stores
+from suite.records.samples import SampleDatabase
 from suite.search import Budget, run
 from suite.spaces import SPACES
 from suite.types import Architecture, BadInput, Cost, Evaluation, Trial
@@ -300,8 +300,8 @@ def test_a_full_buffer_drops_its_oldest():
 # Across searches
 
 
-def stores(folder: Path, run: str) -> Stores:
-    return Stores(folder, SPACE, "toys", run=run)
+def stores(folder: Path, run: str) -> SampleDatabase:
+    return SampleDatabase(folder, SPACE, "toys", run=run)
 
 
 def test_a_later_search_begins_with_the_samples_of_earlier_ones(tmp_path):

@@ -53,7 +53,7 @@ class Entry:
     """Whether some network was trained with it; False: its initial weights."""
 
 
-class KnowledgePool:
+class WeightPool:
     """Block weights of a folder, as one search sees them.
 
     Args:
@@ -326,9 +326,9 @@ class KnowledgePool:
         return f"weight pool began with blocks of {self.trained_before} trained networks"
 
 
-def attached(folder: Path, space: SearchSpace, run: str) -> KnowledgePool:
+def attached(folder: Path, space: SearchSpace, run: str) -> WeightPool:
     """The pool of a search that has begun, in another process: it stands where the search stands."""
-    pool = KnowledgePool.__new__(KnowledgePool)
+    pool = WeightPool.__new__(WeightPool)
     pool.open(folder, space, run)
     return pool
 

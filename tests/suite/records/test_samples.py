@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from suite.records.journal import Journal
-from suite.records.samples import Stores
+from suite.records.samples import SampleDatabase
 from suite.spaces import SPACES, SearchSpace
 from suite.types import BadInput, Cost, Evaluation, Proxy, Trial
 
@@ -18,8 +18,8 @@ PROXY = Proxy(epochs=12, channels=16, resolution=32)
 ARCHS = [(3, 2, 1, 1, 4, 2), (1, 1, 2, 0, 3, 1), (0, 0, 0, 0, 0, 0)]
 
 
-def stores(folder: Path, run: str = "a", dataset: str = "toys", space: SearchSpace = SPACE) -> Stores:
-    return Stores(folder, space, dataset, run=run)
+def stores(folder: Path, run: str = "a", dataset: str = "toys", space: SearchSpace = SPACE) -> SampleDatabase:
+    return SampleDatabase(folder, space, dataset, run=run)
 
 
 def answers(*errors: float, proxy: Proxy = PROXY, origin: str = "") -> list[Evaluation]:
@@ -30,7 +30,7 @@ def answers(*errors: float, proxy: Proxy = PROXY, origin: str = "") -> list[Eval
     ]
 
 
-def keep(into: Stores, given: list[Evaluation]) -> None:
+def keep(into: SampleDatabase, given: list[Evaluation]) -> None:
     into.keep(given, [0.5] * len(given), [-9.5] * len(given))
 
 

@@ -20,7 +20,7 @@ from suite.records.ledger import Ledger
 from suite.records.log import Log
 from suite.resources.beside import WithResources
 from suite.resources.measured import Measurement
-from suite.resources.sources import Calibration, Formulas, Looked, Measured, Resources, Store, borderline, open_source
+from suite.resources.sources import Calibration, Formulas, LookedUp, Measured, Resources, Store, borderline, open_source
 from suite.search import Budget, run
 from suite.spaces import SPACES
 from suite.tables.resources import DeviceSetting as Column
@@ -57,11 +57,11 @@ def measured(folder: Path, meter: CountingMeter | None = None, **options: Any) -
     return Measured(SPACE, meter or CountingMeter(), Store(folder / "measurements.jsonl"), **options)  # type: ignore[arg-type]
 
 
-def looked(label: str = "") -> Looked:
+def looked(label: str = "") -> LookedUp:
     latency = np.arange(SPACE.size) + 1.0
     latency[SPACE.index(ARCH)] = np.nan
     column = Column("cifar10", "chip", 0, 16, 32)
-    return Looked(
+    return LookedUp(
         ResourceTable(SPACE, {column: {"latency_ms": latency}}, {"table": "toy"}), "cifar10", "chip", label=label
     )
 
@@ -422,7 +422,7 @@ def test_the_wrapped_table_answers_as_before():
 
     inner = TableEvaluator(Table.open(toy_table()), "toys")
     latency = ResourceTable(MACRO, {Column("toys", "chip", 0, 32, 32): {"latency_ms": np.ones(MACRO.size)}})
-    outer = WithResources(inner, Resources(MACRO, [Looked(latency, "toys", "chip")]))
+    outer = WithResources(inner, Resources(MACRO, [LookedUp(latency, "toys", "chip")]))
     trial = Trial(MACRO.at(5), inner.full)
     (plain,), (rich,) = inner.evaluate([trial]), outer.evaluate([trial])
     assert {name: value for name, value in rich.metrics.items() if name != "latency_ms"} == plain.metrics

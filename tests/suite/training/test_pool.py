@@ -16,7 +16,7 @@ from suite.evaluators.live import LiveEvaluator
 from suite.networks import build
 from suite.networks.blocks import Block, blocks
 from suite.spaces import SPACES, SearchSpace
-from suite.training.weights.pool import KnowledgePool, similarity, taken, transfer
+from suite.training.weights.pool import WeightPool, similarity, taken, transfer
 from suite.types import Architecture, BadInput, Ends, Proxy, Trial, Unsupported
 
 SPACE = SPACES["nas_bench_201"]
@@ -32,11 +32,11 @@ def digits() -> ImageData:
 
 
 @pytest.fixture
-def pool(tmp_path) -> Callable[..., KnowledgePool]:
+def pool(tmp_path) -> Callable[..., WeightPool]:
     def make(
         run: str = "a", space: SearchSpace = SPACE, proxy: Proxy = TINY, folder: str = "pool", **shape: int
-    ) -> KnowledgePool:
-        return KnowledgePool(tmp_path / folder, space, proxy, **{**SHAPE, **shape}, run=run)
+    ) -> WeightPool:
+        return WeightPool(tmp_path / folder, space, proxy, **{**SHAPE, **shape}, run=run)
 
     return make
 
@@ -49,16 +49,14 @@ def network(arch: Architecture, proxy: Proxy = TINY, seed: int = 0, space: Searc
     return build(space, arch, proxy, **SHAPE, seed=seed)  # type: ignore[arg-type]
 
 
-def begun(pool: KnowledgePool, arch: Architecture, proxy: Proxy = TINY, seed: int = 0) -> dict[str, torch.Tensor]:
+def begun(pool: WeightPool, arch: Architecture, proxy: Proxy = TINY, seed: int = 0) -> dict[str, torch.Tensor]:
     """A network's weights as it begins."""
     made = network(arch, proxy, seed, pool.space)
     pool.inherit(made, trial(arch, proxy), **SHAPE)
     return {name: tensor.clone() for name, tensor in made.state_dict().items()}
 
 
-def train(
-    pool: KnowledgePool, arch: Architecture, seed: int, error: float = 50.0, proxy: Proxy = TINY
-) -> torch.nn.Module:
+def train(pool: WeightPool, arch: Architecture, seed: int, error: float = 50.0, proxy: Proxy = TINY) -> torch.nn.Module:
     """A network with other weights, left in the pool as if it had been trained."""
     made = network(arch, proxy, seed, pool.space)
     with torch.no_grad():
